@@ -18,7 +18,8 @@ from beepgpt.conversations.rules import MINUTE, SECOND
 from beepgpt.runtime.clock import now_us
 from tests.support import program
 from tests.support.broker import Broker, GivenBroker
-from tests.support.kafka import KEPT, address, free_block, started
+from tests.support.kafka import KEPT, address, started
+from tests.support.ports import free_ports
 from tests.support.scoring import save
 from tests.support.slack_workspace import TEAM
 from tests.support.speed import wait_until
@@ -56,7 +57,7 @@ def test_a_question_comes_to_who_will_answer_it_and_goes_with_its_message(broker
         return address(connection, topics[topic])
 
     model = save(tmp_path / "model")
-    ports = free_block(2)
+    ports = free_ports(2)
     ingest = program("ingest", "slack", "--to", to("events"), "--metrics-port", ports)
     score = program("score", follow("events"), "--model", model, "--to", to("predictions"), "--outcomes", to("outcomes"))
     score = [*score, "--metrics-port", str(ports + 1)]

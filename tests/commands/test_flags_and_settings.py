@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from beepgpt.labeling.few_shots import FewShots
 from beepgpt.simulation.workspace import Plan, write_export
 from beepgpt.web import local_server
 from tests.support.broker import Broker, GivenBroker
+from tests.support.ports import free_ports
 
 NAMES = [name for group in COMMANDS.values() for name in group]
 PLAN = Plan(seed=7, messages=1_000, channels=4, people=20, days=30)
@@ -89,15 +89,9 @@ class Watch:
 
 def run(command: str, *, may_fail: bool = False) -> str:
     """Run a command in this process; returns its standard output."""
-    done = CliRunner().invoke(app, command.replace("PORT", str(free_port())).split(), prog_name="beepgpt")
+    done = CliRunner().invoke(app, command.replace("PORT", str(free_ports())).split(), prog_name="beepgpt")
     assert may_fail or done.exit_code == 0, (command, done.output, done.exception)
     return done.stdout
-
-
-def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return int(bound.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

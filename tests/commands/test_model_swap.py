@@ -18,7 +18,8 @@ from beepgpt.runtime.clock import now_us
 from beepgpt.training.live import name_of
 from tests.support import program
 from tests.support.broker import Broker, GivenBroker
-from tests.support.kafka import KEPT, address, free_block, heartbeat_at, page, started
+from tests.support.kafka import KEPT, address, heartbeat_at, page, started
+from tests.support.ports import free_ports
 from tests.support.scoring import save
 from tests.support.speed import wait_until
 from tests.test_from_slack_to_slack import history
@@ -40,7 +41,7 @@ def test_score_and_alert_follow_a_pair(broker: Broker | GivenBroker, tmp_path: P
     writer = Writer(connection, topics["events"])
     writer.send(OutgoingRecord(b"C1", json.dumps(each).encode()) for each in history())
     writer.flush()
-    live, alerts, port = tmp_path / "live", tmp_path / "alerts.jsonl", free_block(2)
+    live, alerts, port = tmp_path / "live", tmp_path / "alerts.jsonl", free_ports(2)
     first = pair(live, 1, 0.99)
     follow = {each: address(connection, topic) + "?follow=true" for each, topic in topics.items()}
     score = program("score", follow["events"], "--model", live, "--to", address(connection, topics["predictions"]), "--metrics-port", port)

@@ -23,7 +23,6 @@ from tests.support.kafka import (
     Running,
     Topics,
     address,
-    free_block,
     heartbeat_at,
     messages_of,
     new_topics,
@@ -32,6 +31,7 @@ from tests.support.kafka import (
     started,
     stream_of,
 )
+from tests.support.ports import free_ports
 from tests.support.scoring import assert_served_as_trained, save
 from tests.support.speed import wait_until
 
@@ -122,7 +122,7 @@ def test_topics_and_files_give_the_same_and_law_5_holds(connection: Connection, 
 
 def score(topics: Topics, folder: Path, model: Path, predictions: str, outcomes: str, *arguments: object) -> Any:
     """A process that follows."""
-    port = free_block(1)
+    port = free_ports()
     command = program(
         "score", topics.source(follow="true"), "--model", model, "--to", address(topics.connection, predictions),
         "--outcomes", address(topics.connection, outcomes), "--metrics-port", port, "--recovery", folder / "memory",
@@ -186,7 +186,7 @@ def test_kills_lose_nothing_and_change_nothing(connection: Connection, tmp_path:
     rehearsal = {"BEEPGPT_SCORING__CLOCK": "log"}
 
     def follow() -> Any:
-        port = free_block(1)
+        port = free_ports()
         command = program(
             "score", topics.source(follow="true"), "--model", model, "--to", address(connection, predictions), "--outcomes",
             address(connection, outcomes), "--metrics-port", port, "--recovery", tmp_path / "memory", "--snapshot-every", "200ms",

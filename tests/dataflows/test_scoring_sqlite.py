@@ -16,7 +16,8 @@ from beepgpt.connectors.log import OutgoingRecord, TopicSpec, folder_place
 from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.conversations.rules import SECOND
 from tests.support import histories, program, run_program
-from tests.support.kafka import KEPT, Running, Topics, address, free_block, heartbeat_at, messages_of, new_topics, put, started
+from tests.support.kafka import KEPT, Running, Topics, address, heartbeat_at, messages_of, new_topics, put, started
+from tests.support.ports import free_ports
 from tests.support.scoring import save
 from tests.support.speed import wait_until
 
@@ -40,7 +41,7 @@ def outputs(log: SqliteLog, predictions: str = "predictions", outcomes: str = "o
 @contextmanager
 def scoring(topics: Topics, folder: Path, model: Path, workers: int) -> Iterator[Running]:
     """A run that follows the events, once it reads."""
-    port = free_block(workers)
+    port = free_ports(workers)
     command = program(
         "score", topics.source(follow="true"), "--model", model, *outputs(topics.connection), "--workers", workers,
         "--recovery", folder / "memory", "--metrics-port", port, "--snapshot-every", "200ms",

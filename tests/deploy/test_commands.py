@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,7 +11,7 @@ import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ import pytest
 from beepgpt.connectors.kafka import Connection, Writer, begin_and_end_offsets
 from beepgpt.connectors.log import OutgoingRecord
 from tests.support.alerts import prediction
-from tests.support.broker import free_ports
 from tests.support.deploy import (
     MAKE_EXAMPLES,
     OURS,
@@ -39,6 +37,7 @@ from tests.support.deploy import (
 )
 from tests.support.figures import shown_of
 from tests.support.histories import heartbeat, post
+from tests.support.ports import free_ports
 from tests.support.scoring import save
 from tests.support.slack_server import Server
 from tests.support.slack_web_api import TOKEN, Workspace
@@ -99,27 +98,6 @@ def stopped_at_the_end(processes: list[subprocess.Popen[bytes]]) -> Iterator[Non
             each.wait()
 
 
-def ports_in_a_row(count: int) -> int:
-    """The first of as many free ports, one after the other."""
-    for _ in range(100):
-        (first,) = free_ports(1)
-        with ExitStack() as stack:
-            try:
-                for port in range(first, first + count):
-                    stack.enter_context(listening(port))
-            except OSError:
-                continue
-        return first
-    raise AssertionError(f"no {count} free ports in a row")
-
-
-@contextmanager
-def listening(port: int) -> Iterator[None]:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", port))
-        yield
-
-
 def answers(port: int, path: str) -> str | None:
     """What is served there; None if nothing is, or not yet."""
     try:
@@ -164,7 +142,7 @@ def test_every_command_of_the_compose_file_runs(connection: Connection, export: 
     """Topics are made, an export is put on them, and examples come until they are stopped."""
     flow = services()["examples"]
     workers = int(flag(flow["command"], "--workers"))
-    port = ports_in_a_row(workers)
+    port = free_ports(workers)
     recovery = tmp_path / "recovery"
     recovery.mkdir()
     places = {"kafka:19092": connection.bootstrap, "/recovery": str(recovery), "/import/export.zip": str(export), "9464": str(port)}
@@ -193,7 +171,7 @@ def variables_of(service: Mapping[str, Any], given: Mapping[str, str]) -> dict[s
 @pytest.mark.slow
 def test_what_slack_says_comes_to_the_compose_files_topic(connection: Connection, slack_server: Server, tmp_path: Path):
     """By the service's own command, with the tokens of the environment; it is healthy, and ends well."""
-    service, port = services()["slack"], ports_in_a_row(1)
+    service, port = services()["slack"], free_ports()
     here = Here(tmp_path, {"kafka:19092": connection.bootstrap, "9464": str(port)})
     given = {**variables_of(service, slack_server.settings), "BEEPGPT_SLACK__BASE_URL": slack_server.base_url}
     channel = slack_server.workspace.add_channel("C1")
@@ -215,7 +193,7 @@ def test_what_slack_says_comes_to_the_compose_files_topic(connection: Connection
 @pytest.mark.timeout(300)
 def test_the_scoring_service_runs(connection: Connection, tmp_path: Path):
     """The compose file's command predicts what is said from its start on."""
-    (port,) = free_ports(1)
+    port = free_ports()
     (tmp_path / "recovery").mkdir()
     places = {"kafka:19092": connection.bootstrap, "/recovery": str(tmp_path / "recovery"), "9464": str(port)}
     here = Here(tmp_path, {"/model": str(save(tmp_path / "trained")), **places})
@@ -250,9 +228,10 @@ def test_every_command_of_the_manifests_runs(connection: Connection, export: Pat
     pod = pod_set["spec"]["template"]["spec"]
     (flow,) = pod["containers"]
     pods = [f"{pod_set['metadata']['name']}-{number}" for number in range(pod_set["spec"]["replicas"])]
-    first = ports_in_a_row(len(pods) * len(flow["ports"]))
+    first = free_ports(len(pods) * len(flow["ports"]))
     hosts = tmp_path / "hosts"
-    hosts.write_text("".join(f"127.0.0.1:{port}\n" for port in free_ports(len(pods))))
+    talk = free_ports(len(pods))
+    hosts.write_text("".join(f"127.0.0.1:{talk + number}\n" for number in range(len(pods))))
     recovery = tmp_path / "recovery"
     recovery.mkdir()
     places = {"/recovery": str(recovery), "/etc/beepgpt/hosts": str(hosts), "$BYTEWAX_POD_NAME.beepgpt-examples": "localhost"}
@@ -289,7 +268,7 @@ def test_the_alerts_command_runs(connection: Connection, tmp_path: Path, place: 
         space.user(user)
     space.channel("C1", "ana", "bo")
     (tmp_path / "recovery").mkdir()
-    (port,) = free_ports(1)
+    port = free_ports()
     places = {"kafka:19092": connection.bootstrap, "/recovery": str(tmp_path / "recovery"), "/store": str(tmp_path), "9464": str(port)}
     here = Here(tmp_path, places)
     here.run(services()["topics"]["command"])
@@ -325,7 +304,7 @@ def test_the_scoring_pod_runs(connection: Connection, tmp_path: Path):
     pod_set = of_kind("scoring", "StatefulSet")
     pod = pod_set["spec"]["template"]["spec"]
     (flow,) = pod["containers"]
-    (port,) = free_ports(1)
+    port = free_ports()
     (tmp_path / "recovery").mkdir()
     here = Here(tmp_path, {"/model": str(save(tmp_path / "trained")), "/recovery": str(tmp_path / "recovery")})
     here.run(["beepgpt", "topics", f"kafka://{connection.bootstrap}"])

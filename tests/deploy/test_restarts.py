@@ -10,10 +10,11 @@ import pytest
 
 from beepgpt.connectors.kafka import Connection, Writer, records_of
 from beepgpt.connectors.log import OutgoingRecord
-from tests.deploy.test_commands import PATIENCE, Here, answers, count, ports_in_a_row, stopped_at_the_end
+from tests.deploy.test_commands import PATIENCE, Here, answers, count, stopped_at_the_end
 from tests.support.deploy import base_settings, environment, expanded, of_kind, services, without_security
 from tests.support.histories import heartbeat
 from tests.support.kafka_kills import administering
+from tests.support.ports import free_ports
 from tests.support.speed import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")]
@@ -31,7 +32,7 @@ class Pod:
         pod = self.manifest["template"]["spec"]
         (self.container,) = pod["containers"]
         self.grace: float = pod["terminationGracePeriodSeconds"]
-        self.port = ports_in_a_row(2 * WORKERS)
+        self.port = free_ports(2 * WORKERS)
         self.recovery = folder / "recovery"
         self.recovery.mkdir()
         self.here = Here(folder, {"/recovery": str(self.recovery), "--workers=4": f"--workers={WORKERS}"})

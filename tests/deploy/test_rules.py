@@ -18,8 +18,9 @@ from tests.support.alerts import prediction
 from tests.support.broker import Broker, GivenBroker
 from tests.support.deploy import ROOT
 from tests.support.figures import queries, rules
-from tests.support.kafka import KEPT, address, free_block, new_topics, put, started, stream_of
+from tests.support.kafka import KEPT, address, new_topics, put, started, stream_of
 from tests.support.kafka_flow import PLAN
+from tests.support.ports import free_ports
 from tests.support.prometheus import Prometheus
 from tests.support.slack_web_api import Workspace
 from tests.support.speed import wait_until
@@ -67,7 +68,7 @@ def test_direct_messages_that_wait(slack: Workspace, tmp_path: Path):
     """Slack is busy, and says for how long."""
     source = write(tmp_path / "predictions.jsonl", prediction(just_now()))
     slack.faults = {"chat.postMessage:Dbo": ["429:3600"]}
-    port = free_block(1)
+    port = free_ports()
     command = program("alert", source, "--threshold", 0.5, "--metrics-port", port)
     with started(command, tmp_path / "run", settings_of(slack, tmp_path), port, 1):
         wait_until(lambda: slack.calls("chat.postMessage"), "Slack is asked")
@@ -96,7 +97,7 @@ def test_a_reader_that_is_far_behind(broker: Broker | GivenBroker, tmp_path: Pat
     topics = new_topics(Connection(broker.bootstrap))
     for _ in range(4):
         put(topics, stream_of(PLAN).messages(1))
-    port = free_block(1)
+    port = free_ports()
     command = program("examples", topics.source(follow="true"), "--to", "-", "--metrics-port", port)
     with stuck([str(each) for each in command], tmp_path / "run", topics.settings):
         prometheus = watching(examples=port)
@@ -114,7 +115,7 @@ def test_what_is_live_is_watched(mortal_broker: Broker, tmp_path: Path):
     connection, name = Connection(mortal_broker.bootstrap), f"test-{uuid4().hex[:12]}"
     topics = {each: f"{name}.{each}" for each in ("events", "interactions", "examples", "late", "dead-letters")}
     create_topics(connection, [TopicSpec(each, 1, KEPT) for each in topics.values()])
-    ports = free_block(2)
+    ports = free_ports(2)
     commands = [
         program("ingest", "slack", "--to", address(connection, topics["events"]), "--metrics-port", ports),
         program(

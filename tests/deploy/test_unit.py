@@ -12,8 +12,8 @@ import pytest
 
 from beepgpt.connectors.kafka import Connection
 from tests.deploy.test_commands import PATIENCE, Here, answers, stopped_at_the_end
-from tests.support.broker import free_ports
 from tests.support.deploy import ROOT, services
+from tests.support.ports import free_ports
 from tests.support.scoring import save
 from tests.support.speed import wait_until
 
@@ -53,7 +53,8 @@ def test_systemd_takes_the_unit(tmp_path: Path, page: str, is_spoiled: bool):
 @pytest.mark.timeout(300)
 def test_what_the_unit_starts_runs_and_ends_in_time(connection: Connection, tmp_path: Path):
     """Without brokers it fails, so that `Restart=on-failure` starts it again; with them it is ready, and SIGTERM ends it with 0."""
-    (port, nobody) = free_ports(2)
+    port = free_ports(2)
+    nobody = port + 1
     places = {"/var/lib/beepgpt/model": str(save(tmp_path / "trained")), "/var/lib/beepgpt/score": str(tmp_path / "score")}
     program, *arguments = shlex.split(service()["ExecStart"])
     assert (program, service()["Restart"]) == (PROGRAM, "on-failure")

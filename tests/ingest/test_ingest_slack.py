@@ -26,7 +26,8 @@ from beepgpt.conversations.rules import DAY, Rules
 from beepgpt.conversations.shard import Shard, run_through
 from tests.support import NOW, program
 from tests.support.broker import Broker
-from tests.support.kafka import KEPT, Running, address, free_block, started
+from tests.support.kafka import KEPT, Running, address, started
+from tests.support.ports import free_ports
 from tests.support.slack_server import Faults, Server, posted, signed
 from tests.support.slack_workspace import Workspace
 from tests.support.speed import wait_until
@@ -93,7 +94,7 @@ def place(broker: Broker) -> Place:
 @contextmanager
 def ingesting(server: Server, place: Place, folder: Path, *arguments: object, **settings: str) -> Iterator[Running]:
     """The command, with a metrics port; killed if it still runs at the end."""
-    port = free_block(1)
+    port = free_ports()
     command = program("ingest", "slack", "--to", place.to, "--metrics-port", port, *arguments)
     topics = {"BEEPGPT_SLACK__INTERACTIONS_TOPIC": place.interactions, "BEEPGPT_KAFKA__DEAD_LETTER_TOPIC": place.dead_letters}
     environ = QUICK | server.settings | topics
@@ -329,7 +330,7 @@ def test_only_the_channels_that_were_asked_for_are_on_the_topic(slack_server: Se
 
 def test_slack_may_post_its_events_to_a_port(slack_server: Server, place: Place, tmp_path: Path):
     """With its signature, and no other; it is answered when the log has confirmed; what was sent again is there once."""
-    slack, port = slack_server.workspace, free_block(1)
+    slack, port = slack_server.workspace, free_ports()
     slack.add_channel("C1")
     with ingesting(slack_server, place, tmp_path, "--http", port, app_token="") as run:
         connected(run)

@@ -18,7 +18,8 @@ from tests.runtime.test_metrics import Clock, Values, get, scraped, values
 from tests.support import program
 from tests.support.alerts import NOON, Office, deletion, outcome, prediction
 from tests.support.broker import Broker, GivenBroker
-from tests.support.kafka import KEPT, address, free_block, started
+from tests.support.kafka import KEPT, address, started
+from tests.support.ports import free_ports
 from tests.support.slack_web_api import TOKEN, Workspace
 from tests.support.speed import wait_until
 from tests.training.test_live import pair
@@ -217,9 +218,9 @@ def test_ready_is_who_has_read_what_was_there():
 def test_the_command_serves_them_and_is_ready_once_it_caught_up(tmp_path: Path, slack: Workspace, broker: Broker | GivenBroker):
     """From a topic: the lag is served, a point's release comes from the record's header, and a wrong port is named first."""
     connection = Connection(broker.bootstrap)
-    topic = f"test-alert-metrics-{free_block(1)}.predictions"
+    topic = f"test-alert-metrics-{free_ports()}.predictions"
     create_topics(connection, [TopicSpec(topic, 2, KEPT)])
-    port = free_block(1)
+    port = free_ports()
     source = address(connection, topic) + "?follow=true"
     at = just_now()
 

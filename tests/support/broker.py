@@ -14,7 +14,6 @@ import hashlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,12 +21,13 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
+from tests.support.ports import free_ports
 from tests.support.speed import slowness
 
 HERE = Path(__file__).with_name("broker_files")
@@ -71,15 +71,6 @@ def _run(command: list[str]) -> None:
         raise NoBroker(f"{command[0]} failed: {(done.stdout + done.stderr).strip()[-2000:]}")
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports of this machine that nobody uses now."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
 class Broker:
     """One Kafka node with its own ports and data, which stay the same when it is started again."""
 
@@ -91,11 +82,11 @@ class Broker:
         self.folder = folder
         self.log = folder / "broker.log"
         self._process: subprocess.Popen[bytes] | None = None
-        port, with_password, own_controller = free_ports(3)
+        port = free_ports(3)
         self.bootstrap = f"127.0.0.1:{port}"
-        self.with_password = f"127.0.0.1:{with_password}"
+        self.with_password = f"127.0.0.1:{port + 1}"
         """Where it wants to know who asks: SASL_PLAINTEXT, PLAIN, user ana, password right."""
-        self.controller: str = joins.controller if joins else f"127.0.0.1:{own_controller}"
+        self.controller: str = joins.controller if joins else f"127.0.0.1:{port + 2}"
         listeners = f"PLAINTEXT://{self.bootstrap},PASSWORD://{self.with_password}"
         if joins is None:
             listeners += f",CONTROLLER://{self.controller}"

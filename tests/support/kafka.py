@@ -5,16 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import os
-import random
 import re
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -30,6 +28,7 @@ from beepgpt.conversations.rules import DAY, Rules
 from beepgpt.conversations.shard import RunOutput
 from beepgpt.simulation.workspace import Plan, keyed_records
 from tests.support import NOW, files_in, program, quiet, run_of, run_program, start
+from tests.support.ports import free_ports
 from tests.support.speed import slowness, wait_until
 
 KEPT = {"retention.ms": "-1", "retention.bytes": "-1", "max.message.bytes": str(2 << 20)}
@@ -337,7 +336,7 @@ def running(
     topics: Topics, folder: Path, *arguments: object, workers: int = 1, settings: Mapping[str, str] | None = None
 ) -> Iterator[Running]:
     """The `examples` command with a metrics port, followed by its arguments; killed if it still runs at the end."""
-    port = free_block(workers)
+    port = free_ports(workers)
     serving = min(workers, topics.partitions)  # a process without a partition ends at once
     command = program("examples", *arguments, "--workers", workers, "--metrics-port", port)
     with started(command, folder, topics.settings | dict(settings or {}), port, serving) as run:
@@ -365,16 +364,6 @@ def report_in(path: Path) -> dict[str, Any]:
     """The closing report of a run."""
     report: dict[str, Any] = json.loads(path.read_bytes())
     return report
-
-
-def free_block(count: int) -> int:
-    """The first of so many neighboring ports that nobody uses now, below those that systems give to clients of a broker by themselves."""
-    while True:
-        port = random.randrange(15_000, 32_000)
-        with ExitStack() as stack, suppress(OSError):
-            for each in range(count):
-                stack.enter_context(socket.socket()).bind(("127.0.0.1", port + each))
-            return port
 
 
 def page(port: int, path: str) -> tuple[int, str]:

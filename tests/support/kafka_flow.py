@@ -23,7 +23,6 @@ from tests.support.kafka import (
     Running,
     Stream,
     Topics,
-    free_block,
     outcome_in,
     outcome_on,
     put,
@@ -32,6 +31,7 @@ from tests.support.kafka import (
     started,
     to_the_end,
 )
+from tests.support.ports import free_ports
 from tests.support.speed import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -98,7 +98,7 @@ def cluster(topics: Topics, folder: Path, count: int, level: str = "info") -> It
     if not store.exists():
         store.mkdir()
         init_db_dir(store, 3)
-    first = free_block(count)
+    first = free_ports(count)
     addresses = ";".join(f"127.0.0.1:{first + number}" for number in range(count))
     command = [sys.executable, "-m", "bytewax.run", "beepgpt.dataflows.examples:flow()", "-r", str(store), "-s", "1", "-b", "0"]
     settings = topics.settings | {
@@ -111,7 +111,7 @@ def cluster(topics: Topics, folder: Path, count: int, level: str = "info") -> It
     with ExitStack() as stack:
         processes = []
         for number in range(count):
-            port = free_block(1)
+            port = free_ports()
             place = ["-i", str(number), "-a", addresses] if count > 1 else []
             each = started([*command, *place], folder, settings | {"BEEPGPT_RUN__METRICS_PORT": str(port)}, port, 1)
             processes.append(stack.enter_context(each))

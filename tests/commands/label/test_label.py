@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import sqlite3
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +29,7 @@ from tests.support.labeling import Labels, account, asked_about, few_shots_in, m
 from tests.support.openai_model import by_hash, text_of
 from tests.support.openai_script import digest
 from tests.support.openai_server import KEY, Server, serving
+from tests.support.ports import free_ports
 
 # What comes out
 
@@ -296,9 +296,7 @@ def test_what_is_retracted_is_neither_sent_nor_passed_on(server: Server, labels:
 
 def test_a_monitor_is_told_how_far_it_is(labels: Labels):
     """Figures by what became of each, what waits, and whether the run goes on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_ports()
     pages: list[str] = []
 
     def look() -> None:
