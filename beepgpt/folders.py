@@ -7,8 +7,16 @@ Folders and files are for their owner alone, also where a program of the user's 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
+
+from beepgpt.errors import cannot_write
+
+UNFINISHED = ".unfinished"
+"""How the name of a file ends that a killed command leaves beside the one that it was replacing."""
 
 _made: list[Path] = []
 
@@ -28,6 +36,24 @@ def write_private(path: Path, content: bytes) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
         os.fchmod(file.fileno(), 0o600)
         file.write(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of `path` at the end of the `with` block, with the same permissions. Raises CannotWrite."""
+    new = path.with_name(f".{path.name}{UNFINISHED}")
+    try:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            shutil.copymode(path, new)
+        move_into_place(new, path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def replace_private(path: Path, content: bytes) -> None:

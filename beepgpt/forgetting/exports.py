@@ -13,7 +13,8 @@ from beepgpt.connectors.slack.export.archive import UnreadableMember, archive_me
 from beepgpt.connectors.slack.export.contents import date_of, root_of
 from beepgpt.connectors.slack.export.days import decode_day
 from beepgpt.conversations.forgetting import Forgotten
-from beepgpt.forgetting.records import Cleaning, Removal, kept_of, replacing, write_whole
+from beepgpt.folders import replacing
+from beepgpt.forgetting.records import Cleaning, Removal, kept_of, write_whole
 
 CleanMember = Callable[[str, bytes], tuple[bytes | None, int]]
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from beepgpt.connectors.files import parquet
 from beepgpt.connectors.sqlite.topic_files import SUFFIX
+from beepgpt.folders import UNFINISHED
 from beepgpt.forgetting import stores
 from beepgpt.forgetting.exports import clean_export, is_export, is_of_export
-from beepgpt.forgetting.records import UNFINISHED, Cleaning, Removal, clean_document, clean_lines, json_in
+from beepgpt.forgetting.records import Cleaning, Removal, clean_document, clean_lines, json_in
 from beepgpt.forgetting.topics import clean_topic_file, delete_topic_log
 from beepgpt.training.prepare import OUTPUTS
 

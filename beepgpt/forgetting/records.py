@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import base64
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import orjson
 
 from beepgpt.conversations.forgetting import Forgotten
-from beepgpt.errors import cannot_write
-from beepgpt.folders import move_into_place
-
-UNFINISHED = ".forgetting"
-"""The end of the name of a file that is being rewritten: a kill leaves it beside the old one."""
+from beepgpt.folders import replacing
 
 MAKERS = (
     ({"signal"}, "beepgpt label"),
@@ -151,23 +144,6 @@ def kept_of(body: Any, forgotten: Forgotten, channel: str = "") -> tuple[Any, in
     found = sum(kept is not each for kept, each in zip(elements, body, strict=True))
     # What was null before stays: it is nothing that was forgotten.
     return [kept for kept, each in zip(elements, body, strict=True) if kept is not None or each is None], found
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` at the end of the `with` block, with the same permissions. Raises CannotWrite."""
-    new = path.with_name(f".{path.name}{UNFINISHED}")
-    try:
-        with new.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        shutil.copymode(path, new)
-        move_into_place(new, path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    finally:
-        new.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -17,8 +17,8 @@ from beepgpt.connectors.files import parquet
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.forgetting import Forgotten, texts_in
 from beepgpt.errors import BeepGPTError, CannotRead
-from beepgpt.folders import sync_folder
-from beepgpt.forgetting.records import Cleaning, Removal, clean_document, clean_lines, json_in, json_of, replacing
+from beepgpt.folders import replacing, sync_folder
+from beepgpt.forgetting.records import Cleaning, Removal, clean_document, clean_lines, json_in, json_of
 from beepgpt.locks import lock, take
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.recovery import LOCK, NOTE

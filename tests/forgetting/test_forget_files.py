@@ -18,6 +18,7 @@ from beepgpt.connectors.slack.export import ChannelKind, open_export
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.errors import BadCommand
+from beepgpt.folders import UNFINISHED
 from beepgpt.forgetting.records import Cleaning, clean_lines, remembered
 from beepgpt.forgetting.run import ForgetJob, run_forget
 from beepgpt.forgetting.stores import StoreInUse, clean_recovery
@@ -169,7 +170,7 @@ def test_killed_at_any_moment_each_file_is_the_old_one_or_the_new_one(tmp_path: 
                 pass
             process.send_signal(signal.SIGKILL)
         for path in killed.rglob("*"):
-            if path.is_file() and "recovery" not in path.parts and not path.name.endswith(".forgetting"):
+            if path.is_file() and "recovery" not in path.parts and not path.name.endswith(UNFINISHED):
                 name = path.relative_to(killed)
                 assert path.read_bytes() in ((old / name).read_bytes(), (new / name).read_bytes()), name
                 seen.add(path.read_bytes() == (old / name).read_bytes())

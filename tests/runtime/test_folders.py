@@ -10,6 +10,7 @@ from beepgpt.connectors.files.parquet import TableFile
 from beepgpt.connectors.log import TopicSpec, folder_place
 from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.conversations.forgetting import Forgotten
+from beepgpt.folders import replacing
 from beepgpt.forgetting.records import write_whole
 from beepgpt.labeling.few_shots import AppendOnlyLines
 from beepgpt.runtime.forgotten import write_forgotten
@@ -65,3 +66,17 @@ def test_a_topic_s_name_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.Monke
 
     assert made[:1] == [f"on the disk: {tmp_path.name}"] and made[-2:] == ["named: t.topic", "on the disk: log"]
     assert deleted[-1] == "on the disk: log"
+
+
+def test_a_file_that_is_replaced_is_private_meanwhile(tmp_path: Path):
+    """Whoever may read the old one can't read the new one before it is whole; then it has the old one's permissions."""
+    path = tmp_path / "examples.jsonl"
+    path.touch(mode=0o644)
+    before = os.umask(0)
+    try:
+        with replacing(path) as file:
+            meanwhile = os.fstat(file.fileno()).st_mode & 0o777
+    finally:
+        os.umask(before)
+
+    assert (meanwhile, path.stat().st_mode & 0o777) == (0o600, 0o644)
