@@ -19,6 +19,9 @@ class UnreadableRecord(Protocol):
     def reason(self) -> str: ...
 
     @property
+    def channel(self) -> str: ...
+
+    @property
     def record(self) -> bytes: ...
 
     @property
@@ -67,5 +70,5 @@ def parsed_value(
         written = log_time(value.timestamp, now)
         return parse(value.value, written, bots=rules.bots, edits=rules.edits, wanted=wanted, forgotten=forgotten)
     if forgotten is not None and forgotten.in_bytes(value.record):
-        return Ignored("forgotten", value.record, None, None)
-    return Reject(value.reason, value.record)
+        return Ignored("forgotten", value.record, value.channel, None)
+    return Reject(value.reason, value.record, value.channel)

@@ -49,7 +49,7 @@ def values_of(chunks: list[ExportChunk]) -> list[bytes | UnreadableDay]:
 
 
 def test_the_source_reads_channel_after_channel(tmp_path):
-    """In chunks that are numbered, with a day's reject between the days around it; then the end is reported."""
+    """In chunks of one channel each, numbered in it, with a day's reject between the days around it; then the end is reported."""
     export = busy(tmp_path)
     out: list[ExportChunk] = []
     calls: list[Any] = []
@@ -60,7 +60,7 @@ def test_the_source_reads_channel_after_channel(tmp_path):
     expected = [record for channel in export.channels for record in records_of(channel.id, read_days(export, channel))]
     assert [value for value in values_of(out) if isinstance(value, bytes)] == expected
     assert [(partition, first, len(values)) for partition, first, values in out] == [
-        ("export", 0, 1_000), ("export", 1_000, 1_000), ("export", 2_000, 701),
+        ("export/a", 1, 900), ("export/b", 1, 100), ("export/b", 101, 801), ("export/c", 1, 199), ("export/c", 200, 701),
     ]  # fmt: skip
     at, reject = next((at, value) for at, value in enumerate(values_of(out)) if isinstance(value, UnreadableDay))
     assert (at, reject.reason, reject.place, reject.record) == (1_500, "day_file_not_json", "b/2022-01-03.json", b"oh no")
@@ -82,7 +82,11 @@ def test_a_stop_is_no_end(tmp_path):
     """`on_end` is not called when `stopping` says so."""
     out: list[ExportChunk] = []
     ends: list[str] = []
-    run_main(flow_of(ExportSource(busy(tmp_path), records_of, stopping=lambda: len(out) == 2, on_end=lambda: ends.append("end")), out))
+    run_main(
+        flow_of(
+            ExportSource(busy(tmp_path), records_of, stopping=lambda: len(values_of(out)) == 2_000, on_end=lambda: ends.append("end")), out
+        )
+    )
 
     assert (len(values_of(out)), ends) == (2_000, [])
 
@@ -101,8 +105,8 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path):
     export = busy(tmp_path)
     out: list[ExportChunk] = []
     ends: list[str] = []
-    for chunks in (1, 2, 3, 4):
-        is_enough = partial(lambda chunks: len(out) == chunks, chunks)
+    for count in (1_000, 2_000, 2_701, 0):
+        is_enough = partial(lambda count: len(values_of(out)) == count, count)
         resumed(tmp_path, ExportSource(export, records_of, stopping=is_enough, on_end=lambda: ends.append("end")), out)
 
     once: list[ExportChunk] = []
@@ -123,16 +127,16 @@ def test_a_killed_run_goes_on_from_its_last_snapshot(tmp_path):
     assert len(values_of(out)) == CHUNK
     resumed(tmp_path, ExportSource(export, records_of), out)
 
-    by_number = {first: values for _, first, values in out}
+    by_number = {(partition, first): values for partition, first, values in out}
     once: list[ExportChunk] = []
     run_main(flow_of(ExportSource(export, records_of), once))
-    assert by_number == {first: values for _, first, values in once}
+    assert by_number == {(partition, first): values for partition, first, values in once}
 
 
 def test_another_export_is_not_resumed(tmp_path):
     """A channel with fewer records than were done is not the one that was read."""
     out: list[ExportChunk] = []
-    resumed(tmp_path, ExportSource(busy(tmp_path), records_of, stopping=lambda: len(out) == 1), out)
+    resumed(tmp_path, ExportSource(busy(tmp_path), records_of, stopping=lambda: len(values_of(out)) == 1_000), out)
     other = open_export(zipped(tmp_path, ("b/2022-01-01.json", HELLO), name="other.zip"), KINDS)
 
     with pytest.raises(BaseException) as raised:

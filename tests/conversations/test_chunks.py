@@ -42,8 +42,8 @@ def test_a_record_of_a_topic_that_has_no_value_is_rejected():
 
 def test_a_part_that_a_source_could_not_read_is_rejected_unless_it_names_somebody_forgotten():
     """What goes to the dead letters is kept for a month."""
-    day = UnreadableDay("not_json", "export.zip:general/2024-01-31.json", b'[{"user": "U024BE7LH", "text": "hel')
+    day = UnreadableDay("not_json", "C1", "export.zip:general/2024-01-31.json", b'[{"user": "U024BE7LH", "text": "hel')
     gone = Forgotten(b"salt").with_names(people=["U024BE7LH"])
 
-    assert parsed_value(day, NOW, RULES) == Reject("not_json", day.record)
-    assert parsed_value(day, NOW, RULES, gone) == Ignored("forgotten", day.record, None, None)
+    assert parsed_value(day, NOW, RULES) == Reject("not_json", day.record, "C1")
+    assert parsed_value(day, NOW, RULES, gone) == Ignored("forgotten", day.record, "C1", None)

@@ -34,6 +34,7 @@ class UnreadableDay(NamedTuple):
     """A day file that can't be read, for the dead letters."""
 
     reason: str
+    channel: str
     place: str
     record: bytes
     detail: str = ""

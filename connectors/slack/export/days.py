@@ -35,11 +35,11 @@ def read_days(export: Export, channel: ExportChannel) -> Iterator[DayElements]:
     """Read a channel's day files in order; one that can't be read becomes a reject."""
     for day in channel.days:
         *replaced, last = day.copies
-        rejects = [_repeated(export, day, member) for member in replaced]
+        rejects = [_repeated(export, channel, day, member) for member in replaced]
         try:
             yield DayElements(day.date, day.place, decode_day(read_member(last, export.max_day_file)), rejects)
         except UnreadableMember as error:
-            rejects.append(UnreadableDay(error.reason, day.place, strip_secrets(error.head), str(error)))
+            rejects.append(UnreadableDay(error.reason, channel.id, day.place, strip_secrets(error.head), str(error)))
             yield DayElements(day.date, day.place, [], rejects)
 
 
@@ -78,22 +78,22 @@ def _unreadable(raw: bytes, error: orjson.JSONDecodeError) -> UnreadableMember:
     return UnreadableMember("day_file_not_json", f"{error}{nul}", raw[:MAX_REJECT])
 
 
-def _repeated(export: Export, day: DayFile, member: Member) -> UnreadableDay:
+def _repeated(export: Export, channel: ExportChannel, day: DayFile, member: Member) -> UnreadableDay:
     """The reject for a member that a later one of the same name replaces."""
     try:
         head = read_member(member, export.max_day_file)[:MAX_REJECT]
     except UnreadableMember as error:
         head = error.head
-    return UnreadableDay("day_file_repeated", day.place, strip_secrets(head), "the archive holds a later file of this name")
+    return UnreadableDay("day_file_repeated", channel.id, day.place, strip_secrets(head), "the archive holds a later file of this name")
 
 
 CHUNK = 1_000
 CHUNK_BYTES = 8 * 2**20
 Records = Iterator[bytes]
 ExportChunk = tuple[str, int, list[bytes | UnreadableDay]]
-"""Partition, number of the first value (from 0, over the whole export), values."""
-ExportState = tuple[str, int, int]
-"""Channel id, values done in that channel, values done in all."""
+"""A channel as a partition, number of the first value in it (from 1), values."""
+ExportState = tuple[str, int]
+"""Channel id, values done in that channel."""
 
 
 class ExportSource(FixedPartitionedSource[ExportChunk, ExportState]):
@@ -123,13 +123,13 @@ class ExportSource(FixedPartitionedSource[ExportChunk, ExportState]):
         return [PARTITION]
 
     def build_part(self, step_id: str, for_part: str, resume_state: ExportState | None) -> "_ExportPartition":
-        return _ExportPartition(self, resume_state or ("", 0, 0))
+        return _ExportPartition(self, resume_state or ("", 0))
 
 
 class _ExportPartition(StatefulSourcePartition[ExportChunk, ExportState]):
     def __init__(self, source: ExportSource, state: ExportState) -> None:
         self._source = source
-        self._channel, self._done, self._total = state
+        self._channel, self._done = state
         self._values = self._from(self._channel, self._done)
         self._days = 0
         self._all_days = sum(len(channel.days) for channel in source.export.channels if source.wanted(channel.id))
@@ -137,24 +137,25 @@ class _ExportPartition(StatefulSourcePartition[ExportChunk, ExportState]):
     def next_batch(self) -> list[ExportChunk]:
         if self._source.stopping():
             raise StopIteration
-        values: list[bytes | UnreadableDay] = []
-        size = 0
+        chunks: list[ExportChunk] = []
+        count = size = 0
         for channel, done, value in self._values:
+            if not chunks or channel != self._channel:
+                chunks.append((f"{PARTITION}/{channel}", done, []))
             self._channel, self._done = channel, done
-            values.append(value)
+            chunks[-1][2].append(value)
+            count += 1
             size += len(value) if isinstance(value, bytes) else len(value.record)
-            if len(values) == CHUNK or size >= CHUNK_BYTES:
+            if count == CHUNK or size >= CHUNK_BYTES:
                 break
-        if not values:
+        if not chunks:
             self._source.on_end()
             raise StopIteration
-        first = self._total
-        self._total += len(values)
-        self._source.progress(len(values), self._days / max(self._all_days, 1))
-        return [(PARTITION, first, values)]
+        self._source.progress(count, self._days / max(self._all_days, 1))
+        return chunks
 
     def snapshot(self) -> ExportState:
-        return self._channel, self._done, self._total
+        return self._channel, self._done
 
     def close(self) -> None:
         """Close the archive."""
