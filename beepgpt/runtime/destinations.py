@@ -13,6 +13,7 @@ from bytewax.outputs import Sink
 
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl, parquet
+from beepgpt.connectors.files.ordering import LineKey, by_place, by_time, put_in_order
 from beepgpt.connectors.log import EITHER, LOOK_BACK, Log, Topic, TopicAddress
 from beepgpt.conversations.rules import DAY, Rules, differing, shaping_settings
 from beepgpt.conversations.shard import OtherState
@@ -25,8 +26,8 @@ from beepgpt.runtime.specs import settings_mark, specs_in, specs_on
 class FlowOutput(Protocol):
     """Where a run's output goes."""
 
-    def join(self, workers: int) -> None:
-        """Join the output of several workers."""
+    def put_in_order(self, workers: int) -> None:
+        """Put the lines that one worker or several wrote in one file each, in order. Raises CannotWrite."""
 
     def tidy(self) -> None:
         """Remove files that were begun and hold nothing."""
@@ -126,13 +127,10 @@ class Files:
             )
         return sinks
 
-    def join(self, workers: int) -> None:
-        """Join the workers' files, one after the other, into one each, and remove them."""
-        folder = self._workers_folder()
+    def put_in_order(self, workers: int) -> None:
+        """Put the workers' lines in one file each, in order, and remove the workers' files."""
         for each, path in self._joined().items():
-            jsonl.join([folder / f"{each}-{number}.jsonl" for number in range(workers)], path)
-        with suppress(OSError):
-            folder.rmdir()
+            _put_in_order(each, path, self._workers_folder(), workers)
 
     def tidy(self) -> None:
         """Remove empty files, but not that of the examples."""
@@ -230,7 +228,7 @@ class Topics:
             for name, topic in self.named().items()
         }
 
-    def join(self, workers: int) -> None:
+    def put_in_order(self, workers: int) -> None:
         """Do nothing: all workers write to the same topics."""
 
     def tidy(self) -> None:
@@ -346,12 +344,10 @@ class ScoreOutputs:
             sinks["predictions"] = jsonl.StdoutSink(on_closed=on_closed)
         return sinks
 
-    def join(self, workers: int) -> None:
-        """Join the workers' files, one after the other, into one each, and remove them."""
+    def put_in_order(self, workers: int) -> None:
+        """Put the workers' lines in one file each, in order, and remove the workers' files."""
         for name, path in self.files().items():
-            jsonl.join([_workers_folder(path) / f"{name}-{number}.jsonl" for number in range(workers)], path)
-            with suppress(OSError):
-                _workers_folder(path).rmdir()
+            _put_in_order(name, path, _workers_folder(path), workers)
 
     def tidy(self) -> None:
         """Remove an empty file of deletions."""
@@ -372,6 +368,27 @@ class ScoreOutputs:
 
 def _workers_folder(path: Path) -> Path:
     return Path(f"{path}.parts")
+
+
+ORDERS: Mapping[str, LineKey] = {
+    "examples": by_time("settled_ts"),
+    "retractions": by_time("retracted_ts"),
+    "late": by_place(),
+    "dead_letters": by_place(),
+    "predictions": by_time("prompt_ts"),
+    "deletions": by_time("deleted_ts"),
+    "outcomes": by_time("settled_ts"),
+}
+"""The order of each kind of lines in a file."""
+
+
+def _put_in_order(name: str, path: Path | None, folder: Path, workers: int) -> None:
+    if workers > 1:
+        put_in_order([folder / f"{name}-{number}.jsonl" for number in range(workers)], path, ORDERS[name])
+        with suppress(OSError):
+            folder.rmdir()
+    elif path is not None:
+        put_in_order([path], path, ORDERS[name])
 
 
 def check_score_topic(log: Log, address: TopicAddress, rules: Rules) -> None:

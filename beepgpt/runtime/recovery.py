@@ -56,6 +56,11 @@ class RecoveryFolder:
         return self.note.get("ended")
 
     @property
+    def reports(self) -> list[dict[str, Any]] | None:
+        """What the workers reported once they had read the whole input, so that only their files are left to put in order."""
+        return self.note.get("reports")
+
+    @property
     def why_unusable(self) -> str | None:
         """Why the run can't go on, if it can't."""
         return self.note.get("spoilt")
@@ -100,6 +105,11 @@ class RecoveryFolder:
     def mark_unusable(self, why: str) -> None:
         """Note that the run can't go on."""
         _write(self.path, {**self.note, "spoilt": why})
+
+    def note_reports(self, reports: list[dict[str, Any]]) -> None:
+        """Note that the whole input is read: no flow goes on from the snapshots any more."""
+        self.note["reports"] = reports
+        _write(self.path, self.note)
 
     def end(self, report: dict[str, Any]) -> None:
         """Note that the run has ended, so that nothing is done twice."""

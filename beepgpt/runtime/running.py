@@ -164,15 +164,19 @@ def run_flow(
     """Run all workers. Returns the report of each, and whether the input came to its end. `command`: starts one worker of several."""
     workers = run.workers
     with Watched(run.command, shown=run.settings.run.progress) as watched:
-        if workers == 1:
+        if recovery is not None and recovery.reports is not None:
+            reports = recovery.reports
+        elif workers == 1:
             reports = [run_worker(run, build, 0, SHARDS, recovery, lambda records, done: watched.update(0, 1, records, done))]
         else:
             shares = shares_among(run.origin, workers) if recovery is None else [tuple(share) for share in recovery.note["shares"]]
             with run.to.held() as held:
                 reports = _run_all(command, shares, watched, recovery, held)
     ended = all(each["ended"] for each in reports)
-    if workers > 1 and (ended or recovery is None):
-        run.to.join(workers)
+    if ended and recovery is not None:
+        recovery.note_reports(reports)  # first: from here on files are no more as the snapshots know them
+    if ended or (workers > 1 and recovery is None):
+        run.to.put_in_order(workers)
     if ended or recovery is None:
         run.to.tidy()
     return reports, ended

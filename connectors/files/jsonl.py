@@ -2,11 +2,10 @@
 
 import contextlib
 import os
-import shutil
 import stat
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 from zlib import crc32
@@ -183,7 +182,7 @@ class JsonlSink(FixedPartitionedSink[bytes, WrittenState]):
     """Writes lines to a file, exactly once: on resume the file is cut back to the last snapshot, and what is left must be as it was."""
 
     def __init__(self, path: Path, partition: str = PARTITION, *, fresh: bool = False, kept: int | None = None) -> None:
-        """`fresh`: empties the file when the flow starts, since Bytewax opens it only with the first line; for runs without a snapshot.
+        """`fresh`: empties the file when the flow starts, for runs without a snapshot.
 
         `kept`: whole days after which lines are overwritten by blanks, so that all others stay where they are. None: lines stay.
         """
@@ -194,7 +193,7 @@ class JsonlSink(FixedPartitionedSink[bytes, WrittenState]):
         self.kept = kept
 
     def list_parts(self) -> list[str]:
-        if self.fresh:
+        if self.fresh or not self.path.exists():  # Bytewax opens it only with the first line
             _JsonlSinkPartition(self.path, (), None).close()
         return [self.partition]
 
@@ -343,14 +342,14 @@ class _StdoutSinkPartition(StatelessSinkPartition[Blob]):
             sys.stdout.buffer.flush()
         except BrokenPipeError:
             self._is_closed = True
-            _drop_stdout()
+            drop_stdout()
             self._on_closed()
         except OSError as error:
-            _drop_stdout()
+            drop_stdout()
             raise cannot_write("standard output", error) from error
 
 
-def _drop_stdout() -> None:
+def drop_stdout() -> None:
     """Send the rest of the buffer to /dev/null, so that Python does not fail once more at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
@@ -393,21 +392,3 @@ def write_file(path: Path, content: bytes) -> None:
         path.write_bytes(content)
     except OSError as error:
         raise cannot_write(path, error) from error
-
-
-def join(pieces: Sequence[Path], path: Path | None) -> None:
-    """Concatenate the files `pieces` that exist into `path` (None: standard output), and remove them. Raises CannotWrite."""
-    try:
-        with contextlib.ExitStack() as stack:
-            out: BinaryIO = sys.stdout.buffer if path is None else stack.enter_context(path.open("wb"))
-            for piece in pieces:
-                if piece.exists():
-                    with piece.open("rb") as file:
-                        shutil.copyfileobj(file, out, 1 << 20)
-            out.flush()
-    except BrokenPipeError:
-        _drop_stdout()
-    except OSError as error:
-        raise cannot_write(path or "standard output", error) from error
-    for piece in pieces:
-        piece.unlink(missing_ok=True)

@@ -76,5 +76,5 @@ class Sorter:
             yield
         except (sqlite3.Error, OSError) as error:
             raise CannotWrite(
-                f"{self.folder}: can't be sorted in ({error}): free some space there, or name another folder with --scratch"
+                f"{self.folder}: can't be sorted in ({error}): free some space there (ingest takes another folder: --scratch)"
             ) from error

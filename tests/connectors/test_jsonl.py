@@ -304,6 +304,13 @@ def test_a_killed_flow_cuts_its_file_back(tmp_path):
     assert out.read_bytes() == b"".join(b"%d %d\n" % (n, n) for n in range(1, 5_001))
 
 
+def test_a_run_that_goes_on_makes_a_file_that_was_not_made(tmp_path):
+    """Killed before its flow began, a worker has a store and no file; without lines it has one all the same when it ends."""
+    copy(JsonlSource(written(tmp_path, b"")), JsonlSink(tmp_path / "out.jsonl"))
+
+    assert (tmp_path / "out.jsonl").read_bytes() == b""
+
+
 def test_a_fresh_run_empties_an_old_file(tmp_path):
     """Without a recovery store there is nothing to go on from."""
     out = written(tmp_path, b"old\n" * 1_000)

@@ -5,27 +5,60 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
+import orjson
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from beepgpt.commands.examples import ExamplesJob, run_examples
+from beepgpt.config.settings import read_settings
+from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations import channel as channel_module
 from beepgpt.conversations.events import Event, micros, parse, ts_text
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.shard import RunOutput, Shard
+from beepgpt.runtime.destinations import destination_of
+from beepgpt.simulation.export import write_export
 from beepgpt.simulation.workspace import Plan, live_records
-from tests.support import NOW, beep, files_in, flow_of, outcome, read_into, resumed, run_of
+from tests.support import NOW, beep, flow_of, outcome, read_into, resumed, run_of
 from tests.support.histories import START, Record, arrivals, histories, late_arrivals, lines_of
 from tests.support.histories import heartbeat as heartbeat_record
 from tests.support.oracle_records import DAY
 from tests.support.worlds import History, end_of, is_heartbeat, patient, time_of, times_in, worlds
+
+
+def write_events(path: Path, most: int | None = None) -> set[str]:
+    """A simulated week, or the beginning of it, as lines of events; returns the files that are made of it."""
+    path.write_bytes(b"".join(line + b"\n" for line in islice(live_records(WEEK), most)))
+    return {"made.jsonl", "made.retractions.jsonl", "made.late.jsonl", "made.dead-letters.jsonl"}
+
+
+def write_damaged_export(path: Path) -> set[str]:
+    """An export of it, in which every other day of a channel can't be read or holds what is no message; returns the files."""
+    whole = path.with_name("whole.zip")
+    write_export(WEEK, whole)
+    with ZipFile(whole) as read, ZipFile(path, "w") as damaged:
+        for number, name in enumerate(read.namelist()):
+            raw = read.read(name)
+            if "/" in name and number % 4 == 0:
+                raw = b"{oops"
+            elif "/" in name and number % 4 == 2:
+                raw = orjson.dumps([{"type": "message", "ts": "soon"}, *orjson.loads(raw), "no message"])
+            damaged.writestr(name, raw)
+    return {"made.jsonl", "made.dead-letters.jsonl"}
+
+
+def bytes_in(folder: Path) -> dict[str, bytes]:
+    """The files of lines that a run wrote as `made.jsonl`."""
+    return {path.name: path.read_bytes() for path in folder.glob("made*.jsonl")}
 
 
 class TestLaw4OneResult:
@@ -88,19 +121,35 @@ class TestLaw4OneResult:
         assert len(plain.examples) > 100
 
     @pytest.mark.slow
-    def test_any_number_of_workers(self, tmp_path: Path):
-        """The program with 1, 2 and 3 processes: the same lines in every file, and the same account."""
-        (tmp_path / "events.jsonl").write_bytes(b"".join(line + b"\n" for line in live_records(WEEK)))
+    @pytest.mark.parametrize(("name", "write"), [("events.jsonl", write_events), ("export.zip", write_damaged_export)])
+    def test_any_number_of_workers(self, name: str, write: Callable[[Path], set[str]], tmp_path: Path):
+        """The program with 1, 2 and 3 processes: the same bytes in every file, and the same account."""
+        expected = write(tmp_path / name)
         made = []
         for workers in (1, 2, 3):
             folder = tmp_path / str(workers)
             folder.mkdir()
             to = ("--to", folder / "made.jsonl", "--report", folder / "report.json", "--workers", workers)
-            beep("examples", tmp_path / "events.jsonl", *to)
-            made.append((files_in(folder), json.loads((folder / "report.json").read_bytes())["account"]))
+            beep("examples", tmp_path / name, *to)
+            made.append((bytes_in(folder), json.loads((folder / "report.json").read_bytes())["account"]))
 
         assert made[0] == made[1] == made[2]
-        assert all(made[0][0].values())
+        assert made[0][0].keys() == expected
+
+    def test_any_batches_give_one_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        """Read in chunks of 1 to 1,000 lines: the same bytes in every file."""
+        expected = write_events(tmp_path / "events.jsonl", 1_000)
+        made = []
+        for size in (1, 30, 1_000):
+            monkeypatch.setattr(jsonl, "CHUNK", size)
+            folder = tmp_path / str(size)
+            folder.mkdir()
+            to = destination_of(str(folder / "made.jsonl"), read_settings(environ={}))
+            run_examples(ExamplesJob(str(tmp_path / "events.jsonl"), to, read_settings(environ={})))
+            made.append(bytes_in(folder))
+
+        assert made[0] == made[1] == made[2]
+        assert made[0].keys() == expected
 
     @patient
     @given(worlds(unlimited=False), st.data())

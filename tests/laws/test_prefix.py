@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.events import ts_text
-from beepgpt.conversations.rules import Rules
+from beepgpt.conversations.rules import HOUR, Rules
 from beepgpt.conversations.shard import Shard
-from tests.support import read_into, run_of
+from beepgpt.simulation.workspace import Plan, live_records
+from tests.support import beep, read_into, run_of
 from tests.support.histories import late_arrivals, lines_of
 from tests.support.worlds import History, end_of, patient, times_in, up_to, worlds
 
@@ -53,6 +56,19 @@ class TestLaw3Prefix:
 
         assert sorted(until_t.examples) == sorted(settled_by(t, later.examples))
 
+    @pytest.mark.slow
+    def test_the_file_until_T_is_the_beginning_of_the_file(self, tmp_path: Path):
+        """Byte for byte: lines stand in the order in which they settled."""
+        (tmp_path / "events.jsonl").write_bytes(b"".join(line + b"\n" for line in live_records(PLAN)))
+        made = []
+        for hours in (30, 49, 72):
+            to = tmp_path / f"{hours}.jsonl"
+            beep("examples", tmp_path / "events.jsonl", "--to", to, "--until", ts_text(PLAN.start_us + hours * HOUR))
+            made.append(to.read_bytes())
+
+        assert made[2].startswith(made[1]) and made[1].startswith(made[0])
+        assert 0 < len(made[0]) < len(made[1]) < len(made[2])
+
     @patient
     @given(worlds(unlimited=False))
     def test_without_until_only_silences_may_be_missing(self, world: tuple[Rules, History]):
@@ -75,6 +91,9 @@ class TestLaw3Prefix:
         read_into(shard, lines_of(history[: data.draw(st.integers(0, len(history)), label="records read")]))
 
         assert Counter(shard.drain().examples) <= Counter(full.examples)
+
+
+PLAN = Plan(seed=5, messages=800, days=3, channels=7, people=20, deletions=0.05, too_late=0.02)
 
 
 def settled_by(t: int, examples: Iterable[bytes]) -> list[bytes]:

@@ -6,6 +6,8 @@ EXPORTS = "tests/connectors/test_slack_export.py"
 DAMAGE = "tests/connectors/test_slack_export_damage.py"
 PRIVATE = "tests/connectors/test_private_channels.py"
 NOTHING_LEAVES = "tests/commands/test_nothing_leaves.py"
+ORDERING = "tests/connectors/test_ordering.py"
+ORDERING_PY = "connectors/files/ordering.py"
 KINDS_PY = "connectors/slack/channel_kinds.py"
 
 ROWS = (
@@ -25,6 +27,52 @@ ROWS = (
             "        os.ftruncate(self._file, self._offset)\n        os.lseek(self._file, self._offset, os.SEEK_SET)",
             "        os.lseek(self._file, 0, os.SEEK_END)",
         ),
+    ),
+    mutation(
+        "lines of one time stand as they came",
+        "law 4",
+        ORDERING_PY,
+        ORDERING,
+        ('int(b"".join(found.groups())), line[:HEAD]', 'int(b"".join(found.groups())), b""'),
+    ),
+    mutation(
+        "lines are put in order in the file itself",
+        "law 6",
+        ORDERING_PY,
+        f"{ORDERING}::test_killed_anywhere_the_same_call_does_the_rest",
+        ("if path.exists() and not path.is_file() else replacing(path.resolve())", "if path.exists() else replacing(path.resolve())"),
+    ),
+    mutation(
+        "the files of workers are removed before the whole is in its place",
+        "law 6",
+        ORDERING_PY,
+        f"{ORDERING}::test_killed_anywhere_the_same_call_does_the_rest",
+        (
+            "    with Sorter(folder) as sorter, _destination(path) as out:\n        sorter.add(rows())\n",
+            "    with Sorter(folder) as sorter, _destination(path) as out:\n        sorter.add(rows())\n"
+            "        for file in files:\n            os.unlink(file.name)\n",
+        ),
+    ),
+    mutation(
+        "a worker without lines leaves no file, as if its lines were in their place",
+        "law 6",
+        "connectors/files/jsonl.py",
+        "tests/connectors/test_jsonl.py::test_a_run_that_goes_on_makes_a_file_that_was_not_made",
+        ("        if self.fresh or not self.path.exists():", "        if self.fresh:"),
+    ),
+    mutation(
+        "the place of an export's record hangs on who reads it",
+        "law 4",
+        "connectors/slack/export/days.py",
+        "tests/connectors/test_slack_export_source.py::test_the_source_reads_channel_after_channel",
+        ("            if not chunks or channel != self._channel:\n", "            if not chunks:\n"),
+    ),
+    mutation(
+        "several workers count no day file that can't be read",
+        "law 6",
+        "beepgpt/conversations/chunks.py",
+        "tests/conversations/test_chunks.py",
+        ("return Reject(value.reason, value.record, value.channel)", "return Reject(value.reason, value.record)"),
     ),
     mutation(
         "a day file that can't be read is left out uncounted",

@@ -10,6 +10,16 @@ IN_TIME = "tests/dataflows/test_scoring_in_time.py"
 
 ROWS = (
     mutation(
+        "a killed run reads on after its lines were put in order",
+        "law 4",
+        "beepgpt/runtime/running.py",
+        "tests/dataflows/test_kills_at_the_end.py",
+        (
+            "    if ended and recovery is not None:\n        recovery.note_reports(reports)",
+            "    if False:\n        recovery.note_reports(reports)",
+        ),
+    ),
+    mutation(
         "a flow of somebody's own doesn't consult the list of the forgotten",
         "law 9",
         "dataflows/operators.py",
