@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -18,10 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from beepgpt.config.settings import Settings
-from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.log import Topic, check_kept, check_same
-from beepgpt.conversations.events import channels_in
-from beepgpt.conversations.shard import SHARDS, ChannelMoved, assign_shards, shard_of, shard_of_bytes
+from beepgpt.conversations.shard import SHARDS, ChannelMoved
 from beepgpt.errors import BadCommand, BeepGPTError, Interrupted
 from beepgpt.runtime import logs
 from beepgpt.runtime.clock import now_us
@@ -30,6 +27,7 @@ from beepgpt.runtime.destinations import FlowOutput
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.places import Origin, log_of
 from beepgpt.runtime.recovery import BadRecovery, RecoveryFolder, open_recovery
+from beepgpt.runtime.shares import shares_among
 from beepgpt.runtime.workers import PreparedFlow, ProgressCallback, Stop, Worker
 
 STOPPED = (0, 130, 143)
@@ -197,22 +195,6 @@ def status_of(reports: Sequence[Mapping[str, Any]], origin: Origin) -> int:
 
 
 # Several workers
-
-
-def shares_among(origin: Origin, workers: int) -> list[tuple[str, ...]]:
-    """The shards of each worker. Workers of a topic share its partitions instead, and each follows all shards.
-
-    Channels differ in size a thousandfold, so shards are weighed: of a file by some of its lines, of an export by its files' sizes.
-    """
-    if origin.address is not None:
-        return [SHARDS] * workers
-    weights: Counter[str] = Counter()
-    if origin.export is not None:
-        for channel in origin.export.channels:
-            weights[shard_of(channel.id)] += sum(copy.stored for day in channel.days for copy in day.copies)
-    elif origin.file is not None:
-        weights.update(shard_of_bytes(name) for line in jsonl.samples(origin.file) for name in channels_in(line)[:1])
-    return assign_shards(weights, workers)
 
 
 def _run_all(

@@ -13,7 +13,8 @@ from beepgpt.conversations.shard import SHARDS, assign_shards, shard_of
 from beepgpt.runtime.destinations import destination_of
 from beepgpt.runtime.places import origin_of
 from beepgpt.runtime.recovery import BadRecovery
-from beepgpt.runtime.running import recovery_of, shares_among
+from beepgpt.runtime.running import recovery_of
+from beepgpt.runtime.shares import shares_among
 
 weights = st.dictionaries(st.sampled_from(SHARDS), st.integers(0, 1000))
 
