@@ -57,6 +57,15 @@ def whole(value: object) -> object:
     return value
 
 
+def whole_or_auto(value: object) -> object:
+    """None for `auto`. Raises ValueError for what is neither that nor a whole number."""
+    if value == "auto":
+        return None
+    if isinstance(value, str) and not re.fullmatch(r"-?[0-9]+", value):
+        raise ValueError("must be a valid integer, or auto")
+    return whole(value)
+
+
 def or_none(value: object) -> object:
     """None for an empty text, since TOML has no null."""
     return None if value == "" else value
@@ -163,7 +172,8 @@ class ConversationSettings(Section):
 class RunSettings(Section):
     """How a command runs: workers, snapshots, logs, metrics."""
 
-    workers: Annotated[WholeNumber, Field(ge=1)]
+    workers: Annotated[int | None, Field(ge=1), BeforeValidator(whole_or_auto)]
+    """None: as many as help."""
     snapshot_every: Annotated[Duration, Field(gt=0)]
     """Microseconds."""
     progress: bool

@@ -35,6 +35,7 @@ from beepgpt.config.sections import (
     microseconds_or_unlimited,
     minute_of_day,
     minutes_of_day,
+    whole_or_auto,
 )
 from beepgpt.conversations.rules import BadRules, Rules
 from beepgpt.errors import BeepGPTError
@@ -191,7 +192,7 @@ def kind_of(name: Name) -> str:
     """What a setting's value must be: its choices, or the kind of value.
 
     >>> kind_of(("conversations", "bots")), kind_of(("conversations", "horizon")), kind_of(("run", "workers")), kind_of(("run", "progress"))
-    ('ignore|context', 'duration', 'whole number', 'true|false')
+    ('ignore|context', 'duration', 'auto or whole number', 'true|false')
     >>> kind_of(("kafka", "password")), kind_of(("training", "cut")), kind_of(("training", "format"))
     ('secret', 'time', 'chat,completion,candidates,examples')
     """
@@ -213,6 +214,7 @@ PARSED: dict[object, str] = {
     minutes_of_day: "times like 22:00-07:00",
     minute_of_day: "time like 09:00",
     formats_of: ",".join(FORMATS),
+    whole_or_auto: "auto or whole number",
 }
 KINDS: dict[object, str] = {bool: "true|false", int: "whole number", float: "number", Path: "path", SecretStr: "secret"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,6 +34,7 @@ from beepgpt.runtime.made_by import keep_rules
 from beepgpt.runtime.names import keep_names
 from beepgpt.runtime.places import Origin, check_apart, origin_of, source_of, topic_id_of
 from beepgpt.runtime.running import FlowRun, check_source, ended_before, note_of_rules, recovery_of, run_child, run_flow, status_of
+from beepgpt.runtime.shares import with_workers
 from beepgpt.runtime.workers import PreparedFlow, Worker
 
 
@@ -55,7 +56,7 @@ def examples(
     """Make examples: points in time of conversations, and who answered."""
     if report is not None:
         jsonl.check_writable(report)
-    to_place = in_parts(destination_of(to, settings, tables=True), goes_on=recovery is not None or settings.run.workers > 1)
+    to_place = in_parts(destination_of(to, settings, tables=True), goes_on=recovery is not None or (settings.run.workers or 1) > 1)
     if json and to == "-":
         raise BadCommand("--json: the examples go to standard output already: name a file as --to, or leave it out")
     kinds, end = kinds_in("--include", include), moment_of("--until", until)
@@ -102,7 +103,7 @@ class ExamplesJob:
             dataflow.STATEFUL,
             note,
             self.recovery,
-            self.settings.run.workers,
+            self.settings.run.workers or 1,
         )
 
     def build(self, origin: Origin, worker: Worker) -> PreparedFlow:
@@ -156,15 +157,13 @@ def run_examples(job: ExamplesJob, command: Sequence[str] = ()) -> tuple[dict[st
     origin = origin_of(job.source, job.include)
     check_job(job, origin)
     say_left_out(origin.export)
-    notes = []
     if job.settings.run.idle_clock == "wall":
-        notes.append("The machine's clock settles quiet channels (--idle-clock wall): this run can't be repeated exactly.")
+        console.print("The machine's clock settles quiet channels (--idle-clock wall): this run can't be repeated exactly.")
     if job.warmup is not None:
-        notes.append(
+        console.print(
             "Windows and features begin at the warm-up: earlier ones are not known, and examples may differ from a run over everything."
         )
-    for note in notes:
-        console.print(note)
+    job = replace(job, settings=with_workers(job.settings, origin, job.recovery, alone=not (command and job.to.takes_several)))
     run = job.run_of(origin)
     with recovery_of(run) as folder:
         if (before := ended_before(folder)) is not None:

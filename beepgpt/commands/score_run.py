@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from beepgpt.commands.output import moment
@@ -19,6 +20,7 @@ from beepgpt.runtime.destinations import check_score_topic
 from beepgpt.runtime.left_out import left_out_of, say_left_out
 from beepgpt.runtime.places import Origin, check_apart, log_of, origin_of
 from beepgpt.runtime.running import check_source, ended_before, recovery_of, run_child, run_flow, status_of
+from beepgpt.runtime.shares import with_workers
 from beepgpt.training.live import LiveThresholds
 
 
@@ -54,7 +56,7 @@ def check_pace(job: ScoreJob, origin: Origin) -> None:
         )
     if origin.file is not None and not origin.file.is_file():
         raise BadCommand(f"SOURCE {origin.file}: with --pace a file is expected, which is read twice")
-    if job.settings.run.workers > 1 or job.recovery is not None:
+    if (job.settings.run.workers or 1) > 1 or job.recovery is not None:
         raise BadCommand("--pace goes with one worker and without --recovery: `beepgpt ingest --pace` puts on a topic what can be resumed")
 
 
@@ -80,6 +82,8 @@ def run_score(job: ScoreJob, command: Sequence[str] = ()) -> tuple[dict[str, Any
             " 1970-01-01T00:00:00Z scores them, too.",
             highlight=False,
         )
+    alone = not (command and job.to.takes_several and model.is_in_process) or job.pace is not None
+    job = replace(job, settings=with_workers(job.settings, origin, job.recovery, alone=alone))
     run = job.run_of(origin)
     with recovery_of(run) as folder:
         if (before := ended_before(folder)) is not None:

@@ -76,7 +76,7 @@ class ScoreJob:
             dataflow.STATEFUL,
             note,
             self.recovery,
-            self.settings.run.workers,
+            self.settings.run.workers or 1,
         )
 
 

@@ -74,6 +74,11 @@ class Files:
         return self.examples is not None and parquet.is_table(self.examples)
 
     @property
+    def takes_several(self) -> bool:
+        """Whether several workers may write there unasked: nobody reads along, and it is no table in one file."""
+        return self.late is not None and (self.in_parts or not self.is_table)
+
+    @property
     def identity(self) -> str:
         """Canonical name, to tell whether two runs use the same place."""
         return str(self.examples.resolve()) if self.examples is not None else "-"
@@ -163,6 +168,8 @@ class Topics:
     is_shared: bool = False
     """Whether several workers write to them."""
 
+    takes_several = False
+    """The order of its records would hang on the number of workers."""
     is_seekable = True
     """A topic is not cut back to a snapshot: examples that are sent again have the same bytes and ids."""
 
@@ -306,6 +313,11 @@ class ScoreOutputs:
         if (path := found.get("predictions")) is not None and (beside := beside_of(path, "deletions")) is not None:
             found["deletions"] = beside
         return found
+
+    @property
+    def takes_several(self) -> bool:
+        """Whether several workers may write there unasked: nobody reads along."""
+        return "deletions" in self.files() and not self.topics()
 
     def topics(self) -> dict[str, TopicAddress]:
         """The topics, by their contents."""

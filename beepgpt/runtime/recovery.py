@@ -156,6 +156,14 @@ def open_recovery(path: Path, run: dict[str, Any], first: dict[str, Any], state:
     return RecoveryFolder(path, note, is_new, lock)
 
 
+def noted_in(path: Path, name: str) -> Any:
+    """What the note of a run says; None without one that can be read."""
+    try:
+        return json.loads((path / NOTE).read_bytes()).get(name)
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
 def _check_private(path: Path) -> None:
     """Raise BadRecovery if anybody else may write the folder or a file in it: it holds pickles, which run code when they are read."""
     folder = path.resolve()  # a link leads there

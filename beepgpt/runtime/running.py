@@ -221,7 +221,7 @@ def _run_all(
 
     keep = [*held, recovery.lock] if recovery is not None and recovery.lock is not None else held
     try:
-        own = [[f"--worker={number}", f"--shards={','.join(share)}"] for number, share in enumerate(shares)]
+        own = [[f"--worker={number}", f"--workers={workers}", f"--shards={','.join(share)}"] for number, share in enumerate(shares)]
         run_processes([[sys.executable, "-m", "beepgpt", *command, *each] for each in own], on_report, keep)
     except Interrupted:  # a process that had ended before it could be asked to stop
         if not moved:
@@ -317,7 +317,7 @@ def _open_recovery(run: FlowRun, path: Path, *, shared: bool) -> RecoveryFolder:
 
 def note_of_rules(settings: Settings) -> dict[str, Any]:
     """The settings that a recovery folder notes of a run that makes points."""
-    return {**asdict(settings.rules), "spec": settings.rules.spec, "workers": settings.run.workers}
+    return {**asdict(settings.rules), "spec": settings.rules.spec, "workers": settings.run.workers or 1}
 
 
 def ended_before(recovery: RecoveryFolder | None) -> dict[str, Any] | None:
@@ -351,7 +351,7 @@ def check_source(
         raise BadCommand(f"--since and from in {origin.text} say the same thing differently: give one")
     if settings.run.idle_clock == "wall" and not origin.is_followed:
         raise BadCommand("--idle-clock wall is for a followed topic: kafka://host:port/topic?follow=true")
-    if origin.is_followed and recovery is not None and settings.run.workers > 1 and writes_files:
+    if origin.is_followed and recovery is not None and (settings.run.workers or 1) > 1 and writes_files:
         raise BadCommand(
             "several --workers with --recovery make one file at the end of their input, and what is followed has none:"
             " name a topic, or use one worker"

@@ -224,7 +224,7 @@ def test_settings_are_listed_with_where_they_come_from(tmp_path: Path, monkeypat
     monkeypatch.setenv("BEEPGPT_RUN__WORKERS", "3")
     rows = {line.split("\t")[0]: line.split("\t") for line in run(f"settings examples --config {tmp_path / 'b.toml'}").splitlines()}
 
-    assert rows["run.workers"][1:4] == ["3 (default: 1)", "whole number", "BEEPGPT_RUN__WORKERS"]
+    assert rows["run.workers"][1:4] == ["3 (default: auto)", "auto or whole number", "BEEPGPT_RUN__WORKERS"]
     assert rows["conversations.horizon"][1:3] == ["2h 30m (default: 1 day)", "duration"]
     assert rows["conversations.horizon"][3] == f"conversations.horizon in {tmp_path / 'b.toml'}"
     assert rows["conversations.bots"][1:4] == ["ignore", "ignore | context", "default, or --bots"]

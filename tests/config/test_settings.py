@@ -141,7 +141,7 @@ def test_only_the_mapping_is_read(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("BEEPGPT_RUN__WORKERS", "0")
     settings = read_settings(environ={})
 
-    assert settings.run.workers == 1
+    assert settings.run.workers is None
     given = {name: getattr(settings, name) for name in Settings.model_fields}
     assert Settings(**given) == settings
 

@@ -1,7 +1,9 @@
 """Processes that share a run's channels: every shard is somebody's, each once, and each process has about as much to do."""
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +16,9 @@ from beepgpt.runtime.destinations import destination_of
 from beepgpt.runtime.places import origin_of
 from beepgpt.runtime.recovery import BadRecovery
 from beepgpt.runtime.running import recovery_of
-from beepgpt.runtime.shares import shares_among
+from beepgpt.runtime.shares import PLAIN, shares_among, with_workers
+from tests.support import beep
+from tests.support.cli import run_program
 
 weights = st.dictionaries(st.sampled_from(SHARDS), st.integers(0, 1000))
 
@@ -65,3 +69,65 @@ def test_a_recovery_folder_of_an_older_version_is_refused(tmp_path: Path):
     run = job.run_of(origin_of(job.source, job.include))
     with pytest.raises(BadRecovery, match="older version"), recovery_of(run, shared=True):
         pass
+
+
+def export_of(folder: Path, messages: int, *, channels: int = 3) -> Path:
+    """An export's folder whose files have the sizes of so many messages; nothing stands in them."""
+    folder.mkdir()
+    (folder / "channels.json").write_text(json.dumps([{"id": f"C{number}", "name": f"c{number}"} for number in range(channels)]))
+    for number in range(channels):
+        (folder / f"c{number}").mkdir()
+        with (folder / f"c{number}" / "2024-01-01.json").open("wb") as day:
+            day.truncate(messages * PLAIN // channels)
+    return folder
+
+
+def workers_of(source: Path, **how: Any) -> int | None:
+    settings = read_settings(environ={})
+    return with_workers(
+        settings, origin_of(str(source), ("channels",)), how.pop("recovery", None), alone=how.pop("alone", False)
+    ).run.workers
+
+
+def test_auto_is_one_worker_for_each_50_000_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """At most one for each processor, and for each channel's shard; the input is not read for it."""
+    sizes = {10: 1, 49_000: 1, 60_000: 2, 140_000: 3, 900_000: 3}
+    found: dict[int, list[int | None]] = {}
+    for processors in (3, 1):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _process, processors=processors: set(range(processors)))
+        for size in sizes:
+            folder = tmp_path / str(size)
+            export = folder if folder.exists() else export_of(folder, size)
+            found.setdefault(size, []).append(workers_of(export))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(range(16)))
+
+    assert found == {size: [workers, 1] for size, workers in sizes.items()}
+    assert workers_of(export_of(tmp_path / "busy", 900_000, channels=1)) == 1
+    assert workers_of(tmp_path / "900000", alone=True) == 1
+    assert workers_of(export_of(tmp_path / "many", 420_000, channels=40)) == 9
+
+
+def test_auto_looks_at_some_lines_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its size by the length of its lines."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(range(16)))
+    path = tmp_path / "events.jsonl"
+    line = b'{"type":"message","channel":"C%d","ts":"1690360240.229079"}\n'
+    path.write_bytes(b"".join(line % (number % 10) for number in range(120_000)))
+
+    assert workers_of(path) == 3
+
+
+def test_a_run_that_goes_on_has_as_many_workers_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What `auto` chose is noted; another number is refused by name."""
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"type":"message","channel":"C1","user":"U1","text":"hi","ts":"1690360240.229079"}\n')
+    memory = tmp_path / "memory"
+    to = ("examples", path, "--to", tmp_path / "o.jsonl", "--recovery", memory)
+    beep(*to, "--workers", 2)
+    note = json.loads((memory / "run.json").read_text())
+    (memory / "run.json").write_text(json.dumps({name: value for name, value in note.items() if name not in ("ended", "reports")}))
+
+    assert workers_of(path) == 1
+    assert workers_of(path, recovery=memory) == 2
+    assert "workers was 2 and is 3" in run_program(*to, "--workers", 3).stderr
+    assert json.loads(beep(*to, "--json").stdout)["workers"] == 2
