@@ -10,6 +10,13 @@ IN_TIME = "tests/dataflows/test_scoring_in_time.py"
 
 ROWS = (
     mutation(
+        "a run that goes on counts anew how many workers help",
+        "law 4",
+        "beepgpt/runtime/shares.py",
+        "tests/conversations/test_shares.py::test_a_run_that_goes_on_has_as_many_workers_as_before",
+        ('noted_in(recovery, "workers") if recovery is not None else None', "None"),
+    ),
+    mutation(
         "a killed run reads on after its lines were put in order",
         "law 4",
         "beepgpt/runtime/running.py",
