@@ -136,7 +136,7 @@ def write_once(path: Path, lines: Iterator[bytes]) -> None:
 
 
 def command_of(source: Path, to: Path, *flags: str) -> list[str]:
-    """`beepgpt examples` as a user runs it, with the report that says how it went."""
+    """`beepgpt examples` as a user runs it, in one process, with the report that says how it went."""
     return [
         sys.executable,
         "-m",
@@ -146,6 +146,8 @@ def command_of(source: Path, to: Path, *flags: str) -> list[str]:
         "--to",
         str(to),
         "--no-progress",
+        "--workers",
+        "1",
         "--report",
         str(report_of(to)),
         *flags,
