@@ -18,6 +18,7 @@ from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.simulation.people import SimulatedWorkspace
 from beepgpt.simulation.workspace import write_export
 from tests.support import program, run_program
+from tests.support.deploy import services
 from tests.support.kafka import started
 from tests.support.speed import slowness, wait_until
 from tests.support.up import children_of, kill, page_of, plan, settings_of, values_on, wait_until_back, wait_until_live, workspace
@@ -98,9 +99,15 @@ def test_from_an_export_to_an_alert_through_kills_to_the_end(tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_without_an_export_it_collects_until_there_is_enough(tmp_path: Path):
-    """It says how many are missing; then it makes a model of what was said live. No history joins behind live events any more."""
+    """It says how many are missing; then it makes a model of what was said live. No history joins behind live events any more.
+
+    Started as in a container by the compose file, which brings no other service up.
+    """
+    assert "depends_on" not in services()["up"]
     data, simulated = tmp_path / "live", SimulatedWorkspace(plan())
-    command, channel = program("up", "--data", data), simulated.channel(0).id
+    in_container = services()["up"]["command"][1:]
+    command = program(*(each.replace("/live", str(data)).replace("8787", "0") for each in in_container))
+    channel = simulated.channel(0).id
     with workspace(simulated) as (server, _):
         settings = settings_of(server)
         with started(command, tmp_path / "first", settings) as run:
