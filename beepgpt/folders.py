@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from beepgpt.errors import cannot_write
 
-UNFINISHED = ".unfinished"
+UNFINISHED = ".replacing"
 """How the name of a file ends that a killed command leaves beside the one that it was replacing."""
 
 _made: list[Path] = []

@@ -29,7 +29,7 @@ def by_time(field: str) -> LineKey:
     >>> by_time("settled_ts")(b'{"id":"00ff","settled_ts":"1690360253.041239"}')
     (1690360253041239, b'{"id":"00ff","settled_ts":"1690360253.041239"}')
     """
-    return _by_digits(rb'"%b":"(\d{1,12})\.(\d{6})"' % field.encode())
+    return _by_digits(rb'"%b": ?"(\d{1,12})\.(\d{6})"' % field.encode())
 
 
 def by_place() -> LineKey:

@@ -21,7 +21,7 @@ from pathlib import Path
 seen = Path(sys.argv.pop(1))
 
 def look(event, args):
-    if event not in ("os.rename", "os.remove") or not str(args[0]).endswith((".jsonl", ".unfinished", "run.json.new")):
+    if event not in ("os.rename", "os.remove") or not str(args[0]).endswith((".jsonl", ".replacing", "run.json.new")):
         return
     noted = [*json.loads(Path(args[0]).read_bytes())] if str(args[0]).endswith("run.json.new") else ""
     moment = f"{event} {args[0]} {noted}\\n"
