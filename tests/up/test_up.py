@@ -125,3 +125,23 @@ def test_what_is_wrong_is_said_before_anything_is_made(tmp_path: Path):
     assert timeless.returncode == 2 and "a time of day like 03:00 is expected" in timeless.stderr
     assert tokenless.returncode == 1 and "slack.bot_token is missing" in tokenless.stdout
     assert [each.name for each in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("not_allowed_token_type", "slack.app_token is refused (apps.connections.open: not_allowed_token_type): it is of another kind"),
+        ("missing_scope", "slack.app_token lacks the scope connections:write: generate another with it"),
+        ("", "slack.app_token is refused (apps.connections.open: invalid_auth): Slack does not know it: copy it again"),
+    ],
+)
+def test_an_app_token_that_opens_no_connection_is_refused_at_the_start(code: str, words: str, tmp_path: Path):
+    """The bot's token is known, and so all other checks pass; nothing is made."""
+    with workspace(SimulatedWorkspace(plan())) as (server, _):
+        settings = settings_of(server) | ({} if code else {"BEEPGPT_SLACK__APP_TOKEN": "xapp-1-wrong"})
+        if code:
+            server.faults.refuse["apps.connections.open"] = code
+        done = run_program("up", "--data", tmp_path / "live", env=settings)
+
+    assert done.returncode == 1 and words in " ".join(done.stdout.split()), done.stdout
+    assert "1 of 5 checks failed" in done.stdout and list(tmp_path.iterdir()) == []
