@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from beepgpt.errors import BadCommand
+from beepgpt.errors import BadCommand, TooLittle
 from beepgpt.figures import percent
 from beepgpt.training import metrics
 from beepgpt.training.folder import ALERTS, CARD, COMPARED, METRICS, VALID
@@ -137,14 +137,14 @@ def put_retrained(
 ) -> Path:
     """Fit a model like the candidate on both sides of its training set, and make it live, with the candidate beside it.
 
-    Raises BadCommand if the candidate's validation found no threshold, and none can be taken over.
+    Raises TooLittle if the candidate's validation found no threshold, and none can be taken over.
     """
     kind, seed = live_kind(live)
     figures, alerts = figures_in(candidate), threshold_like(live, compared)
     if alerts is None and figures.get("threshold") is None:
-        raise BadCommand(
+        raise TooLittle(
             f"{live}: no threshold reached the precision that was asked for on the points to choose by, so the candidate can't be used for"
-            " alerts, and is not taken: give a lower --precision, or more examples"
+            " alerts, and is not taken: ask for a lower precision, or wait for more examples"
         )
 
     def write(version: Path) -> None:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from socket import create_server
+from textwrap import shorten
 from typing import Any
 
 import backoff
@@ -25,6 +26,8 @@ NOT_STARTED = 126
 """The exit status of a command that can't be started, as shells have it."""
 LAST_LINES = 12
 """Lines of a process that are kept: what it said last."""
+MOST_SAID = 240
+"""Characters of the last words, where they stand in a sentence."""
 LONGEST_PAUSE = 60.0
 """Seconds before a process that ends again and again is started once more; the first time it is one."""
 STEADY = 120.0
@@ -165,6 +168,16 @@ def ended(status: int | None) -> str:
     if status is not None and status < 0:
         return f"was killed ({signal.Signals(-status).name})"
     return f"ended with status {status}"
+
+
+def why_ended(status: int | None, words: Sequence[str]) -> str:
+    """How a process ended, and the last of its words, shortened.
+
+    >>> why_ended(1, ["reading", "beepgpt: live: the disk is full: free some space"])
+    'ended with status 1, and said last: live: the disk is full: free some space'
+    """
+    last = words[-1].removeprefix("beepgpt: ") if words else "nothing"
+    return f"{ended(status)}, and said last: {shorten(last, MOST_SAID, placeholder=' …')}"
 
 
 def free_port() -> int:

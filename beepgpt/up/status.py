@@ -24,7 +24,7 @@ from beepgpt.connectors.http import Outbound
 from beepgpt.conversations.rules import DAY, SECOND
 from beepgpt.training.live import LiveThresholds, live_in, threshold_in
 from beepgpt.up.children import Service, ended
-from beepgpt.up.run import ORDER, TRAINING, LiveRun
+from beepgpt.up.run import FIRST_MODEL, ORDER, TRAINING, EndedJob, LiveRun
 
 LOOK_EVERY = 5.0
 """Seconds between two looks at what the commands serve."""
@@ -35,10 +35,10 @@ TIMEOUT = 5.0
 DAYS = 7
 """Of alerts, that are shown."""
 COUNTED = {
-    "ingest": ("events", ("beepgpt_slack_written_total", "beepgpt_slack_filled_total")),
-    "examples": ("examples", ("beepgpt_examples_total",)),
-    "score": ("predictions", ("beepgpt_predictions_total",)),
-    "alert": ("alerts", ("beepgpt_alerts_decided_total",)),
+    "ingest": ("event", ("beepgpt_slack_written_total", "beepgpt_slack_filled_total")),
+    "examples": ("example", ("beepgpt_examples_total",)),
+    "score": ("prediction", ("beepgpt_predictions_total",)),
+    "alert": ("alert", ("beepgpt_alerts_decided_total",)),
 }
 """What each command makes, and which of its metrics count that."""
 LAG = "beepgpt_consumer_lag_records"
@@ -128,7 +128,7 @@ class StatusWatch:
             "services": [self._service(name, run.services[name]) for name in ORDER if name in run.services],
             "job": run.job,
             "jobs": [
-                {"name": name, "at": shown_time(job.at, zone), "failed": bool(job.status), "how": ended(job.status), "words": job.words}
+                {"name": name, "at": shown_time(job.at, zone), "fault": self._fault(name, job), "words": job.words}
                 for name, job in sorted(dict(run.jobs).items(), key=lambda item: -item[1].at)
             ],
             "collected": None if run.plan.data.has_model else run.so_far.says,
@@ -138,6 +138,10 @@ class StatusWatch:
             "alerts": self._alerts(),
             "night": run.night.astimezone(ZoneInfo(zone)).strftime("%a %H:%M"),
         }
+
+    def _fault(self, name: str, job: EndedJob) -> str:
+        """What is wrong with a job, unless that is over: a first model may be made by another one."""
+        return "" if name == FIRST_MODEL and self._run.plan.data.has_model else job.fault
 
     def _service(self, name: str, service: Service) -> dict[str, Any]:
         seen, runs = self._seen.get(name, Seen()), service.child.pid is not None

@@ -1,0 +1,68 @@
+"""A first model that could not be made: for a fault, or since there is too little to learn from."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import time
+from pathlib import Path
+
+import pytest
+
+from beepgpt.config.settings import read_settings
+from beepgpt.runtime.workers import Stop
+from beepgpt.simulation.workspace import Plan, write_export
+from beepgpt.up.folder import DataFolder
+from beepgpt.up.run import LiveRun, UpPlan
+from beepgpt.up.status import StatusWatch
+from beepgpt.web.status_page import verdict_of
+from tests.support.speed import wait_until
+
+pytestmark = pytest.mark.slow
+
+
+@contextmanager
+def running(folder: DataFolder) -> Iterator[LiveRun]:
+    """A run with an export of twenty messages; no Slack is there."""
+    write_export(Plan(messages=20, days=1, channels=1, people=3), export := folder.path.parent / "acme.zip")
+    folder.take()
+    stop = Stop()
+    run = LiveRun(UpPlan(folder, read_settings(environ={}), None, export, "channels", time(3)), stop)
+    thread = threading.Thread(target=run.run)
+    thread.start()
+    try:
+        wait_until(lambda: "first model" in run.jobs, "there was a try")
+        yield run
+    finally:
+        stop.signal = 15
+        thread.join()
+
+
+def test_too_little_is_no_fault(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    """What is said from now on is collected."""
+    with running(DataFolder(tmp_path / "live")) as run:
+        wait_until(lambda: run.so_far.count, "the examples of the export are counted")
+        values = StatusWatch(run).values()
+
+    said = capfd.readouterr().err
+    assert "There is no model yet: what is said from now on is collected, until there is enough for one." in said
+    assert "beepgpt try ended" not in said and "Collecting: 0 of the 200 answered examples that a first model needs are there." in said
+    assert [each["fault"] for each in values["jobs"]] == ["", "", ""] and "of the 200 answered examples" in values["collected"]
+
+
+def test_a_full_disk_is_a_fault_and_called_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    """On the terminal, and in the first line of the page."""
+    folder = DataFolder(tmp_path / "live")
+    folder.first.mkdir(parents=True)
+    (folder.first / "steps.json").write_text("{}")
+    (folder.first / "examples.jsonl").symlink_to("/dev/full")
+    (folder.path / "up.json").write_text("{}")
+    with running(folder) as run:
+        verdict = verdict_of(StatusWatch(run).values())
+
+    fault = f"first model: beepgpt try ended with status 1, and said last: {folder.first}/examples.jsonl: the disk is full: free some space"
+    assert fault in verdict
+    said = capfd.readouterr().err
+    assert fault in said and "The first model could not be made: what is said from now on is collected" in said
+    assert "There is no model yet" not in said
