@@ -264,7 +264,7 @@ def _check_both(sides: Sides) -> None:
         if not side.any():
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in sides.left_out().items()) or "none left out"
             raise CannotPrepare(
-                f"nothing is left on the {name} side ({reasons}): choose {other} cut, another share to validate, or more examples"
+                f"nothing is left on the {name} side ({reasons}): choose {other} --cut, another --valid-share, or more examples"
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -21,7 +22,7 @@ from beepgpt.runtime.places import log_of
 from beepgpt.runtime.running import STOPPED
 from beepgpt.runtime.workers import Stop
 from beepgpt.training.parts import LEAST_ANSWERED
-from beepgpt.up.children import Child, Service, ended, environment_with, why_ended
+from beepgpt.up.children import Child, Service, ended, why_ended
 from beepgpt.up.enough import ExamplesSoFar
 from beepgpt.up.folder import DataFolder, fingerprint_of
 from beepgpt.up.nights import next_night
@@ -60,9 +61,8 @@ class UpPlan:
     def env(self) -> dict[str, str]:
         """The environment of the commands."""
         named = {} if self.config is None else {"BEEPGPT_CONFIG": str(self.config.resolve())}
-        return environment_with(
-            **named, BEEPGPT_ALERTS__STORE=str(self.data.alerts), BEEPGPT_SLACK__INTERACTIONS_TOPIC="slack.interactions"
-        )
+        ours = {"BEEPGPT_ALERTS__STORE": str(self.data.alerts), "BEEPGPT_SLACK__INTERACTIONS_TOPIC": "slack.interactions"}
+        return {**os.environ, **named, **ours}
 
     def arguments(self, name: str, port: int) -> Sequence[object]:
         """Of a command that runs for ever: as people run it by hand, with its metrics at `port`."""
@@ -108,6 +108,9 @@ class LiveRun:
     """A run of `beepgpt up`."""
 
     def __init__(self, plan: UpPlan, stop: Stop) -> None:
+        """Raises BadCommand if the plan's export can't be the folder's history."""
+        self._fingerprint = "" if plan.export is None else fingerprint_of(plan.export)
+        plan.data.check_history(self._fingerprint)
         self.plan, self.stop = plan, stop
         self.services: dict[str, Service] = {}
         self.jobs: dict[str, EndedJob] = {}
@@ -149,17 +152,15 @@ class LiveRun:
             data.clear_first()
 
     def _bring_history(self) -> None:
-        """Put the export on the log, before anything live: behind live events all of it would be late. Raises BadCommand."""
+        """Put the export on the log, before anything live: behind live events all of it would be late."""
         data, export = self.plan.data, self.plan.export
-        fingerprint = "" if export is None else fingerprint_of(export)
-        data.check_history(fingerprint)
         if data.history is not None:
             return
         if export is not None:
-            data.note(begun=fingerprint)
+            data.note(begun=self._fingerprint)
             self._must("history", "ingest", export, "--to", data.topic("events"), "--include", self.plan.include)
         if not self.stop():
-            data.note(history=fingerprint)
+            data.note(history=self._fingerprint)
 
     def _must(self, name: str, *arguments: object, is_shown: bool = True) -> None:
         if (fault := self._once(name, *arguments, is_shown=is_shown).fault) and not self.stop():

@@ -23,7 +23,7 @@ from beepgpt.alerts.database import BadAlertStore
 from beepgpt.connectors.http import Outbound
 from beepgpt.conversations.rules import DAY, SECOND
 from beepgpt.training.live import LiveThresholds, live_in, threshold_in
-from beepgpt.up.children import Service, ended
+from beepgpt.up.children import Service
 from beepgpt.up.run import FIRST_MODEL, ORDER, TRAINING, EndedJob, LiveRun
 
 LOOK_EVERY = 5.0
@@ -144,12 +144,13 @@ class StatusWatch:
         return "" if name == FIRST_MODEL and self._run.plan.data.has_model else job.fault
 
     def _service(self, name: str, service: Service) -> dict[str, Any]:
-        seen, runs = self._seen.get(name, Seen()), service.child.pid is not None
+        seen, fault = self._seen.get(name, Seen()), service.fault
+        is_down = bool(fault) and (service.child.pid is None or service.ends > 1)
         a_minute = seen.a_minute
         return {
             "name": name,
-            "state": "down" if not runs else "starting" if seen.why_not_ready else "running",
-            "why": f"{ended(service.status)}, and is started again" if not runs else seen.why_not_ready,
+            "state": "down" if is_down else "starting" if seen.why_not_ready else "running",
+            "why": fault if is_down else "; ".join(filter(None, (seen.why_not_ready, fault))),
             "since": shown_briefly(service.since, self._run.plan.settings.alerts.zone),
             "restarts": service.starts - 1,
             "makes": COUNTED[name][0],

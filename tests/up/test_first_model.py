@@ -51,6 +51,17 @@ def test_too_little_is_no_fault(tmp_path: Path, capfd: pytest.CaptureFixture[str
     assert [each["fault"] for each in values["jobs"]] == ["", "", ""] and "of the 200 answered examples" in values["collected"]
 
 
+def test_why_a_command_ends_again_and_again_stands_in_the_first_line(tmp_path: Path):
+    """Also while it runs for a moment in between: what is wrong must be seen without looking for it."""
+    with running(DataFolder(tmp_path / "live")) as run:
+        ingest = run.services["ingest"]
+        wait_until(lambda: ingest.ends > 1, "it ended twice")
+        wait_until(lambda: ingest.child.pid is not None, "it was started again")
+        verdict = verdict_of(StatusWatch(run).values())
+
+    assert "times in a row it ended with status 2, and said last: slack.bot_token is missing: set BEEPGPT_SLACK__BOT_TOKEN" in verdict
+
+
 def test_a_full_disk_is_a_fault_and_called_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     """On the terminal, and in the first line of the page."""
     folder = DataFolder(tmp_path / "live")
