@@ -56,19 +56,26 @@ class Comparison(NamedTuple):
         """Whether there were enough points and conversations to tell."""
         return self.points >= ENOUGH_POINTS and self.gain.conversations >= ENOUGH_CONVERSATIONS and not np.isnan(self.gain.high)
 
+    @property
+    def is_worse(self) -> bool:
+        """Whether the candidate is worse for sure."""
+        return bool(self.gain.high < 0)
+
+    @property
+    def can_reach_back(self) -> bool:
+        """Whether a longer time before the last prompt has more points to compare on."""
+        return self.since > self.learned_until
+
     def why_not(self, *, force: bool = False) -> str:
         """Why the candidate is not taken; empty if it is. `force`: few points are enough."""
-        if self.gain.high < 0:
+        if self.is_worse:
             return f"it is worse: {self.words}"
         if self.is_enough or force:
             return ""
-        if self.since > self.learned_until:
-            more = f"a longer --since compares on more, back to {_when(self.learned_until)}"
-        else:
-            more = f"{self.against} has learned from all that was before {_when(self.since)}: retrain again when more came after it"
+        more = "" if self.can_reach_back else f", after {_when(self.since)}: {self.against} has learned from all that was before"
         return (
             f"too few to tell: {self.points:,} points in {self.gain.conversations:,} conversations, and {ENOUGH_POINTS} in"
-            f" {ENOUGH_CONVERSATIONS} are asked for: {more}; --force takes it all the same"
+            f" {ENOUGH_CONVERSATIONS} are asked for{more}"
         )
 
     @property

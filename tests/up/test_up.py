@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -77,6 +78,8 @@ def test_from_an_export_to_an_alert_through_kills_to_the_end(tmp_path: Path):
     ends = [line for line in run.said.splitlines() if " ended with status 0" in line]
     assert [line.split()[0] for line in ends[-4:]] == ["ingest", "examples", "score", "alert"]
     assert SECRET not in run.said
+    assert "it is lost" not in run.said, "nothing was there before"
+    assert re.findall(r"--[a-z]+", run.said) == [], "flags of the commands are none of up's"
     assert data.stat().st_mode & 0o777 == 0o700
     assert {each.stat().st_mode & 0o077 for each in data.rglob("*")} == {0}
     assert [each.name for each in (data / "first").rglob("*") if each.is_file() and each.suffix != ".html"] == []
