@@ -165,7 +165,7 @@ def test_a_live_folder_from_its_first_model_to_one_that_is_not_taken(tmp_path: P
 
     few = retrained(str(source), live, SETTINGS, back=DAY, threads=1)
     assert not few["taken"] and "too few to tell" in few["says"] and "--" not in few["says"]
-    assert few["more"] == {"Takes it all the same": ("--force",)}
+    assert few["more"] == {"Compares on more": ("--since", "2 days"), "Takes it all the same": ("--force",)}
 
     other = tmp_path / "other.jsonl"
     hours = replace(RULES, window=3)
