@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import Counter, deque
@@ -41,6 +42,8 @@ COUNTED = {
     "alert": ("alert", ("beepgpt_alerts_decided_total",)),
 }
 """What each command makes, and which of its metrics count that."""
+IN_UTC = re.compile(r"\b(\d{4}-[01]\d-[0-3]\d[ T][0-2]\d:[0-5]\d(?::[0-5]\d(?:\.\d+)?)?)(?: UTC|Z)\b")
+"""A time of UTC that says so."""
 LAG = "beepgpt_consumer_lag_records"
 
 
@@ -116,7 +119,10 @@ class StatusWatch:
                 return refused.code, refused.read().decode()
 
     def values(self) -> dict[str, Any]:
-        """All that the page shows."""
+        """All that the page shows; times are those of `alerts.zone`."""
+        return dict(in_zone(self._values(), self._run.plan.settings.alerts.zone))
+
+    def _values(self) -> dict[str, Any]:
         run, settings = self._run, self._run.plan.settings
         zone = settings.alerts.zone
         return {
@@ -179,7 +185,8 @@ class StatusWatch:
         """The live figures of the newest model that has some, as `beepgpt outcomes` reported them last; None: there are none yet."""
         with suppress(OSError, ValueError, KeyError, IndexError):
             found = orjson.loads(self._run.plan.data.outcomes_report.read_bytes())["models"]
-            return dict(max((each for each in found if each["judged"]), key=lambda each: str(each["until"])))
+            newest = max((each for each in found if each["judged"]), key=lambda each: str(each["until"]))
+            return newest | {end: f"{newest[end]} UTC" for end in ("from", "until")}
         return None
 
     def _alerts(self) -> list[dict[str, Any]]:
@@ -203,6 +210,21 @@ def sums_in(text: str) -> Counter[str]:
         for sample in family.samples:
             found[sample.name] += sample.value  # type: ignore[assignment]
     return found
+
+
+def in_zone(value: Any, zone: str) -> Any:
+    """The same value, in whose texts times of UTC, as commands say them, are those of a zone.
+
+    >>> in_zone({"words": ["It ends at 2026-11-29 23:19:43 UTC.", "2026-07-01T12:00:00.123Z WARNING"]}, "Europe/Berlin")
+    {'words': ['It ends at 2026-11-30 00:19:43 Europe/Berlin.', '2026-07-01 14:00:00 Europe/Berlin WARNING']}
+    """
+    if isinstance(value, str):
+        return IN_UTC.sub(
+            lambda found: f"{datetime.fromisoformat(found[1] + 'Z').astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M:%S} {zone}", value
+        )
+    if isinstance(value, dict):
+        return {name: in_zone(each, zone) for name, each in value.items()}
+    return [in_zone(each, zone) for each in value] if isinstance(value, list) else value
 
 
 def shown_time(at: float, zone: str) -> str:
