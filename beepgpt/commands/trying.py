@@ -44,7 +44,9 @@ def tried(job: TryJob) -> dict[str, Any]:
     scored = [job.predictions, job.outcomes]
     scores = steps.run("scores", alerts["max_alert_age"], scored, lambda: score_points(job, sides["cut"]), _says_scored)
     pages = [job.to / name for name in ("outcomes.html", "rehearsal.html", "rehearsal.alerts.jsonl", INDEX)]
-    found = steps.run("rehearsal", [job.named, alerts], pages, lambda: rehearse_alerts(job, made, sides, scores), _says_rehearsal)
+    found = steps.run(
+        "rehearsal", [job.named, job.pages_only, alerts], pages, lambda: rehearse_alerts(job, made, sides, scores), _says_rehearsal
+    )
     return {**found, "next": next_commands(job, found["verdict"])}
 
 

@@ -152,9 +152,9 @@ class DataFolder:
         put_live(self.model, partial(copy_pair, self.first / "set" / MODELS / "local"))
 
     def clear_first(self) -> None:
-        """Remove what `try` wrote beside its pages, once its model is the live one: it holds messages."""
+        """Remove what `try` wrote, once its model is the live one: it holds messages. Its pages stay, and the alerts that one leads to."""
         for each in self.first.rglob("*"):
-            if each.is_file() and each.suffix != ".html":
+            if each.is_file() and not each.name.endswith((".html", ".alerts.jsonl")):
                 each.unlink()
 
 

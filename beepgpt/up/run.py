@@ -143,7 +143,7 @@ class LiveRun:
         self._bring_history()
         self._start("ingest", "examples")
         if not data.has_model and self.plan.export is not None:
-            made = self._try(FIRST_MODEL, "try", self.plan.export, "--to", data.first, "--include", self.plan.include)
+            made = self._try(FIRST_MODEL, "try", self.plan.export, "--to", data.first, "--pages-only", "--include", self.plan.include)
             if made.status == 0:
                 data.adopt_first()
             else:

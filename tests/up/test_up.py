@@ -82,7 +82,10 @@ def test_from_an_export_to_an_alert_through_kills_to_the_end(tmp_path: Path):
     assert re.findall(r"--[a-z]+", run.said) == [], "flags of the commands are none of up's"
     assert data.stat().st_mode & 0o777 == 0o700
     assert {each.stat().st_mode & 0o077 for each in data.rglob("*")} == {0}
-    assert [each.name for each in (data / "first").rglob("*") if each.is_file() and each.suffix != ".html"] == []
+    left = {each.name: each for each in (data / "first").rglob("*") if each.is_file()}
+    assert left.keys() == {"index.html", "outcomes.html", "rehearsal.html", "rehearsal.alerts.jsonl", "report.html"}
+    named = re.findall(r"<code>([^<]*)</code>", "".join(left[each].read_text() for each in left if each.endswith(".html")))
+    assert {each for each in named if ".jsonl" in each or "set" in each} == {".alerts.jsonl"}, "no page names a file that is gone"
 
 
 @pytest.mark.slow
