@@ -128,6 +128,7 @@ class StatusWatch:
         return {
             "workspace": settings.conversations.workspace,
             "folder": str(run.plan.data.path),
+            "forgotten": str(settings.run.forgotten.expanduser()),
             "zone": zone,
             "now": shown_time(time.time(), zone),
             "since": shown_time(self._began, zone),
@@ -186,7 +187,7 @@ class StatusWatch:
         with suppress(OSError, ValueError, KeyError, IndexError):
             found = orjson.loads(self._run.plan.data.outcomes_report.read_bytes())["models"]
             newest = max((each for each in found if each["judged"]), key=lambda each: str(each["until"]))
-            return newest | {end: f"{newest[end]} UTC" for end in ("from", "until")}
+            return {**newest, **{end: f"{newest[end]} UTC" for end in ("from", "until")}}
         return None
 
     def _alerts(self) -> list[dict[str, Any]]:

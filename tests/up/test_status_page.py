@@ -36,6 +36,7 @@ ALERT = INGEST | {"name": "alert", "makes": "alert", "a_minute": 1, "lag": 0, "r
 FOUND: dict[str, Any] = {
     "workspace": "acme",
     "folder": "/srv/acme",
+    "forgotten": "/home/beepgpt/forgotten.json",
     "zone": "Europe/Berlin",
     "now": "2026-11-29 10:00",
     "since": "2026-11-22 09:00",
