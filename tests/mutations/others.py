@@ -9,6 +9,7 @@ FEW_PY = "beepgpt/labeling/few_shots.py"
 PAGE_PY = "beepgpt/web/local_server.py"
 SETTINGS_PY = "config/settings.py"
 CHILDREN_PY, FOLDER_PY = "beepgpt/up/children.py", "beepgpt/up/folder.py"
+BACKUP_PY, BACKUP = "beepgpt/up/backup.py", "tests/up/test_backup.py"
 CHILDREN, FOLDER = "tests/up/test_children.py", "tests/up/test_folder.py"
 INTERRUPTED = "tests/commands/test_interrupted.py"
 PACING = "tests/runtime/test_pacing.py"
@@ -22,6 +23,20 @@ ROWS = (
         CHILDREN_PY,
         CHILDREN,
         ("            self.child.is_stopping.wait(pause)\n", "            self.child.is_stopping.wait()\n"),
+    ),
+    mutation(
+        "a backup copies the log before those who read it",
+        "law 6",
+        BACKUP_PY,
+        BACKUP,
+        ("return 0 if inside.parts[0] in readers else 2 if", "return 3 if inside.parts[0] in readers else 2 if"),
+    ),
+    mutation(
+        "a backup copies a database as a file, without what waits beside it",
+        "law 6",
+        BACKUP_PY,
+        BACKUP,
+        ("    if not is_database:\n", "    if is_database or not is_database:\n"),
     ),
     mutation(
         "a history joins behind live events",

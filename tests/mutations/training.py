@@ -148,7 +148,7 @@ ROWS = (
         "law 8",
         "beepgpt/training/validation.py",
         ("tests/laws/test_figures.py", VALIDATED),
-        ("metrics.threshold_for(known, precision)", "metrics.threshold_for(outcomes, precision)"),
+        ("metrics.threshold_for(known, each)", "metrics.threshold_for(outcomes, each)"),
     ),
     mutation(
         "a model is judged by another training set",

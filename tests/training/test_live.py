@@ -193,6 +193,15 @@ def test_the_same_model_with_another_threshold_is_another_pair(tmp_path: Path):
     assert {each.name for each in (tmp_path / VERSIONS).iterdir()} == {first.name, f"{first.name}-2", third.name}
 
 
+def test_the_newest_threshold_of_a_model_counts_after_its_oldest_version_is_gone(tmp_path: Path):
+    """The first version's name is free again then, and a newer version does not take it."""
+    versions = [pair(tmp_path, 1, threshold) for threshold in (0.3, 0.4, 0.5, 0.6, 0.7)]
+    pair(tmp_path, 2, 0.2)
+
+    assert not versions[0].exists()
+    assert LiveThresholds(tmp_path)(name_of(versions[-1])) == 0.7
+
+
 def test_predictions_of_a_model_that_no_pair_has_are_told_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     """The live threshold is taken, since nobody knows theirs."""
     pair(tmp_path, 1, 0.3)
