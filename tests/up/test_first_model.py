@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,7 +48,8 @@ def test_too_little_is_no_fault(tmp_path: Path, capfd: pytest.CaptureFixture[str
 
     said = capfd.readouterr().err
     assert "There is no model yet: what is said from now on is collected, until there is enough for one." in said
-    assert "beepgpt try ended" not in said and "Collecting: 0 of the 200 answered examples that a first model needs are there." in said
+    assert "beepgpt try ended" not in said
+    assert re.search(r"Collecting: \d+ of the 200 answered examples that a first model needs are there\.", said)
     assert [each["fault"] for each in values["jobs"]] == ["", "", ""] and "of the 200 answered examples" in values["collected"]
 
 
