@@ -147,7 +147,8 @@ class LiveRun:
             if made.status == 0:
                 data.adopt_first()
             else:
-                self._say_no_model(made, "what is said from now on is collected, until there is enough for one")
+                then = "what is said from now on is collected, until there is enough for one; more history would need a new folder"
+                self._say_no_model(made, then)
         if data.has_model:
             data.clear_first()
 

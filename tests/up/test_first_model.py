@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from datetime import time
 from pathlib import Path
 
+import orjson
 import pytest
 
 from beepgpt.config.settings import read_settings
+from beepgpt.connectors.log import OutgoingRecord, TopicSpec
 from beepgpt.runtime.workers import Stop
 from beepgpt.simulation.workspace import Plan, write_export
 from beepgpt.up.folder import DataFolder
@@ -40,6 +42,31 @@ def running(folder: DataFolder) -> Iterator[LiveRun]:
         thread.join()
 
 
+def test_how_many_examples_are_there_is_said_now_and_then(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    """At each tenth of what is needed, and not in between; more than is needed is enough."""
+    folder = DataFolder(tmp_path / "live")
+    folder.take()
+    run = LiveRun(UpPlan(folder, read_settings(environ={}), None, None, "channels", time(3)), Stop())
+    log = run.so_far.log
+    log.create([TopicSpec("slack.examples", 1, {"cleanup.policy": "compact"})])
+
+    def make(count: int) -> None:
+        with log.writer("slack.examples") as writer:
+            examples = ({"answer": ["U1"], "prompt_ts": f"{1_700_000_000 + number}.000000"} for number in range(run.so_far.count, count))
+            writer.send([OutgoingRecord(each["prompt_ts"].encode(), orjson.dumps(each)) for each in examples])
+            writer.flush()
+
+    for count in (0, 10, 25, 30, 199):
+        make(count)
+        run._collect()
+    make(421)
+    run.so_far.look()
+
+    words = "of the 200 answered examples that a first model needs are there."
+    assert capfd.readouterr().err.splitlines() == [f"Collecting: {count} {words}" for count in (0, 25, 199)]
+    assert run.so_far.says == "421 answered examples are there, enough for a first model"
+
+
 def test_too_little_is_no_fault(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     """What is said from now on is collected."""
     with running(DataFolder(tmp_path / "live")) as run:
@@ -47,7 +74,7 @@ def test_too_little_is_no_fault(tmp_path: Path, capfd: pytest.CaptureFixture[str
         values = StatusWatch(run).values()
 
     said = capfd.readouterr().err
-    assert "There is no model yet: what is said from now on is collected, until there is enough for one." in said
+    assert "There is no model yet: what is said from now on is collected, until there is enough for one; more history would need a" in said
     assert "beepgpt try ended" not in said
     assert re.search(r"Collecting: \d+ of the 200 answered examples that a first model needs are there\.", said)
     assert [each["fault"] for each in values["jobs"]] == ["", "", ""] and "of the 200 answered examples" in values["collected"]
