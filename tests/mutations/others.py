@@ -222,6 +222,9 @@ ROWS = (
         "law 6",
         "beepgpt/up/run.py",
         "tests/up/test_folder.py",
-        ("        if not self.stop():\n            data.note(history=fingerprint)\n", "        data.note(history=fingerprint)\n"),
+        (
+            "        if not self.stop():\n            data.note(history=self._fingerprint)\n",
+            "        data.note(history=self._fingerprint)\n",
+        ),
     ),
 )
