@@ -12,7 +12,7 @@ from beepgpt.alerts.database import SCHEMA, VERSION, BadAlertStore
 from beepgpt.alerts.decisions import Preferences
 from beepgpt.alerts.store import AlertStore
 from beepgpt.conversations.events import ts_text
-from beepgpt.conversations.rules import DAY, SECOND
+from beepgpt.conversations.rules import DAY, HOUR, MINUTE, SECOND
 from beepgpt.errors import SlackFailed
 from tests.support.alerts import NOON, Office, deletion, prediction
 from tests.support.slack_web_api import Workspace
@@ -279,6 +279,21 @@ def test_a_digest_that_was_sent_before_shows_nothing_again_and_does_not_count_fo
     again.work()
 
     assert len(slack.sent_to("bo")) == 2 and again.counts["refused:told_before"] == 1
+
+
+def test_a_digest_comes_once_on_a_day_of_its_reader(tmp_path: Path, slack: Workspace):
+    """At eight in the morning in Tokyo, where an hour later another day begins for those who go by UTC."""
+    office = Office(tmp_path, slack, digest_at=8 * 60)
+    slack.clock = lambda: office.clock() / SECOND
+    slack.user("bo", tz="Asia/Tokyo")
+    office.opt_in("bo", low="digest")
+    eight = NOON + 11 * HOUR
+    for minutes, digests in ((-10, 0), (1, 1), (30, 1), (70, 1), (24 * 60 + 1, 2)):
+        at = eight + minutes * MINUTE
+        office.clock.set(at + SECOND)
+        office.apply("prediction", prediction(at, people={"bo": 0.3}))
+        office.work()
+        assert len(slack.sent_to("bo")) == digests, minutes
 
 
 def test_a_long_digest_names_each_of_its_conversations(tmp_path: Path, slack: Workspace):

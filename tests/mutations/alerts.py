@@ -488,4 +488,11 @@ ROWS = (
             "        self._db.execute(\"UPDATE alert SET excerpt = '' WHERE id = ?\"",
         ),
     ),
+    mutation(
+        "a reader's digest goes by the days of another time zone",
+        "an alert is told once",
+        "beepgpt/alerts/delivery.py",
+        "tests/alerts/test_store.py::test_a_digest_comes_once_on_a_day_of_its_reader",
+        ('today = f"{local_time(now, zone):%Y-%m-%d}"', 'today = f"{local_time(now, self.policy.zone):%Y-%m-%d}"'),
+    ),
 )
