@@ -154,6 +154,23 @@ def test_what_people_asked_for_follows_a_channel_to_its_new_id(tmp_path: Path):
     assert office.store.alert_states() == {"withdrawn": 1}
 
 
+def test_who_wrote_in_a_session_is_known_under_the_channel_s_new_id(tmp_path: Path):
+    """By Slack's events alone: no point shows yet what Bo wrote."""
+    office = Office(tmp_path)
+    office.opt_in("bo", "cy")
+    events = [
+        {"type": "message", "channel": "G1", "user": "ana", "ts": ts_text(NOON), "text": "Is it red?"},
+        {"type": "message", "channel": "G1", "user": "bo", "ts": ts_text(NOON + SECOND), "text": "It is."},
+        {"type": "channel_id_changed", "old_channel_id": "G1", "new_channel_id": "C1", "event_ts": ts_text(NOON + 2 * SECOND)},
+    ]
+    for event in events:
+        with office.store.transaction():
+            office.decider.apply_record(json.dumps(event).encode(), office.clock())
+    office.apply("prediction", prediction(NOON, channel="C1", people={"bo": 0.9, "cy": 0.9}))
+
+    assert [alert["user"] for alert in office.store.alerts_to_check()] == ["cy"]
+
+
 # What was deleted
 
 CANARY = "a-canary-in-the-mine"
