@@ -175,6 +175,7 @@ def test_two_runs_do_not_share_a_file(long, tmp_path):
     process = started(tmp_path, *command)
     wait_until(lambda: size(tmp_path / "o.jsonl"), "it is at work")
     process.send_signal(signal.SIGSTOP)  # or it might be done before the second one looks
+    os.waitpid(process.pid, os.WUNTRACED)  # until it stands still, it may be writing
     before = (tmp_path / "o.jsonl").read_bytes()
     second = run(tmp_path, *command)
     after = (tmp_path / "o.jsonl").read_bytes()
