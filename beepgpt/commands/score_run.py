@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 from beepgpt.commands.output import moment
@@ -20,7 +19,6 @@ from beepgpt.runtime.destinations import check_score_topic
 from beepgpt.runtime.left_out import left_out_of, say_left_out
 from beepgpt.runtime.places import Origin, check_apart, log_of, origin_of
 from beepgpt.runtime.running import check_source, ended_before, recovery_of, run_child, run_flow, status_of
-from beepgpt.runtime.shares import with_workers
 from beepgpt.training.live import LiveThresholds
 
 
@@ -82,8 +80,6 @@ def run_score(job: ScoreJob, command: Sequence[str] = ()) -> tuple[dict[str, Any
             " 1970-01-01T00:00:00Z scores them, too.",
             highlight=False,
         )
-    alone = not (command and job.to.takes_several and model.is_in_process) or job.pace is not None
-    job = replace(job, settings=with_workers(job.settings, origin, job.recovery, alone=alone))
     run = job.run_of(origin)
     with recovery_of(run) as folder:
         if (before := ended_before(folder)) is not None:
@@ -115,7 +111,7 @@ def report_of(job: ScoreJob, model: str, workers: list[dict[str, Any]], seconds:
         "spec": job.settings.rules.spec,
         "model": model,
         "threshold": LiveThresholds(job.model, job.settings.scoring.threshold).current,
-        "workers": job.settings.run.workers,
+        "workers": job.settings.run.workers or 1,
         "seconds": round(seconds, 3),
         "events_per_second": round(sum(each["records"] for each in workers) / seconds, 1),
         "points_per_second": round(account["scored"] / seconds, 1),

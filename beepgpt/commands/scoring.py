@@ -76,7 +76,7 @@ class ScoreJob:
             dataflow.STATEFUL,
             note,
             self.recovery,
-            self.settings.run.workers or 1,
+            self.settings.run.workers or 1,  # unasked one: a run's closing figures are each worker's own
         )
 
 

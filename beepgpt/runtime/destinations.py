@@ -314,11 +314,6 @@ class ScoreOutputs:
             found["deletions"] = beside
         return found
 
-    @property
-    def takes_several(self) -> bool:
-        """Whether several workers may write there unasked: nobody reads along."""
-        return "deletions" in self.files() and not self.topics()
-
     def topics(self) -> dict[str, TopicAddress]:
         """The topics, by their contents."""
         return {name: place for name in ("predictions", "outcomes") if isinstance(place := getattr(self, name), TopicAddress)}

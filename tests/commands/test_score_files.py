@@ -46,6 +46,19 @@ def test_outcomes_stand_beside_the_predictions(tmp_path: Path):
     assert missing.returncode == 2 and "there is no outcome" in missing.stderr
 
 
+@pytest.mark.slow
+def test_several_workers_write_the_same_files(tmp_path: Path):
+    """Predictions, deletions and outcomes, byte for byte."""
+    given(tmp_path)
+    for workers in (1, 2):
+        to = ("--to", f"{workers}.jsonl", "--workers", workers)
+        done = run_program("score", "in.jsonl", "--model", "model", *to, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+
+    one, two = ([*tmp_path.glob(f"{workers}*.jsonl")] for workers in (1, 2))
+    assert len(one) > 1 and {path.name[1:]: path.read_bytes() for path in one} == {path.name[1:]: path.read_bytes() for path in two}
+
+
 def test_a_score_over_the_training_period_is_in_no_headline(tmp_path: Path):
     """History is scored from the time on that the model was not fitted on, and the run says so; where --since has it score all of it,
     each headline is the same: those of `outcomes`, and of the run's own last line, which has its intervals."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from beepgpt.commands.examples import ExamplesJob, run_examples
 from beepgpt.config.settings import read_settings
 from beepgpt.conversations.shard import SHARDS, assign_shards, shard_of
-from beepgpt.runtime.destinations import destination_of, in_parts, score_outputs_of
+from beepgpt.runtime.destinations import destination_of, in_parts
 from beepgpt.runtime.places import origin_of
 from beepgpt.runtime.recovery import BadRecovery
 from beepgpt.runtime.running import recovery_of
@@ -137,12 +137,10 @@ def test_a_run_that_goes_on_has_as_many_workers_as_before(tmp_path: Path, monkey
     ("to", "several"), [("o.jsonl", True), ("-", False), ("/dev/null", False), ("o.parquet", False), ("sqlite://log/examples", False)]
 )
 def test_what_somebody_reads_along_has_one_worker(to: str, several: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """So has a table in one file; a folder of parts may have several. Scores likewise."""
+    """So has a table in one file; a folder of parts may have several."""
     monkeypatch.chdir(tmp_path)
     settings = read_settings(environ={})
     destination = destination_of(to, settings, tables=True)
 
     assert destination.takes_several == several
     assert in_parts(destination, goes_on=True).takes_several == (several or to == "o.parquet")
-    if to != "o.parquet":
-        assert score_outputs_of(to, None, settings).takes_several == several
