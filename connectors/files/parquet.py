@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -22,6 +24,8 @@ BATCH = 1_000
 """Lines that are made columns at a time, and rows that a part has at least, but for the last."""
 ROW_GROUP = 8_000
 """Rows of a row group, at most: as many are in memory while they are written."""
+AHEAD = 4
+"""Batches that may wait for the thread that writes: then whoever adds more waits, too."""
 OPTIONS: dict[str, Any] = {"compression": "zstd", "compression_level": 3, "use_dictionary": False}
 """A dictionary of values takes twice the time, and a third more room than zstd makes of the values themselves."""
 
@@ -145,24 +149,36 @@ def _arrow(path: Path) -> Any:
 
 
 class TableFile:
-    """A file of rows, which stands at its path once it is whole: a kill leaves nothing that looks like one."""
+    """A file of rows, which stands at its path once it is whole: a kill leaves nothing that looks like one.
+
+    A thread parses and writes, which Arrow does without Python's lock: meanwhile the program goes on.
+    """
 
     def __init__(self, path: Path, record: str) -> None:
         """Begin the file. Raises CannotWrite."""
         import pyarrow.parquet as pq
 
         self.path = path
-        self.rows = 0
         self._record = record
         self._batches: list[pa.RecordBatch] = []
+        self._thread = ThreadPoolExecutor(1, "table")
+        self._pending: deque[Future[None]] = deque()
         self._unfinished = _unfinished(path)
         self._file = os.fdopen(_taken(self._unfinished, path), "wb")
         self._writer = pq.ParquetWriter(self._file, _arrow(path).schema_of(record), **OPTIONS)
 
     def add(self, lines: list[bytes]) -> None:
-        """Append lines. Raises CannotWrite."""
+        """Append lines. Raises CannotWrite, also for lines that were added before."""
+        self._wait_for(AHEAD)
+        self._pending.append(self._thread.submit(self._append, lines))
+
+    def _wait_for(self, most: int) -> None:
+        """Wait until at most so many batches are pending."""
+        while len(self._pending) > most:
+            self._pending.popleft().result()
+
+    def _append(self, lines: list[bytes]) -> None:
         self._batches.append(_arrow(self.path).batch_of(self._record, lines))
-        self.rows += len(lines)
         if sum(each.num_rows for each in self._batches) >= ROW_GROUP:
             self._flush()
 
@@ -178,6 +194,8 @@ class TableFile:
 
     def close(self) -> None:
         """Write the rest; from now on the file stands at its path. Raises CannotWrite."""
+        self._wait_for(0)
+        self._thread.shutdown()
         self._flush()
         try:
             self._writer.close()
@@ -190,6 +208,7 @@ class TableFile:
 
     def abandon(self) -> None:
         """Remove what was written; what stands at the path stays."""
+        self._thread.shutdown(cancel_futures=True)
         with contextlib.suppress(OSError):
             self._writer.close()
         with contextlib.suppress(OSError):
@@ -223,14 +242,15 @@ class ParquetSink(FixedPartitionedSink[bytes, PartsState]):
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """The run has ended or was stopped, and its table stands from now on, even one of no rows; or it failed."""
-        if kind is None:
-            self.end()
-            return
-        if self.file is not None:
-            self.file.abandon()
-        if self._mark is not None:
-            os.close(self._mark)
-        self.file = self._mark = None
+        try:
+            if kind is None:
+                self.end()
+        finally:
+            if self.file is not None:
+                self.file.abandon()
+            if self._mark is not None:
+                os.close(self._mark)
+            self.file = self._mark = None
 
     def list_parts(self) -> list[str]:
         """Take the place, so that no other run writes there until this one has ended. Raises CannotWrite."""

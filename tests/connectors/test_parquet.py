@@ -102,6 +102,14 @@ def test_a_run_writes_one_file(lines: list[bytes], tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["examples.parquet"]
 
 
+def test_lines_that_are_no_records_are_not_left_out(lines: list[bytes], tmp_path: Path):
+    """What fails in the thread that writes fails the run, at the last lines, too."""
+    with pytest.raises(pa.ArrowInvalid), sink_at(tmp_path / "examples.parquet") as sink:
+        sink.list_parts()
+        sink.build_part("write", "examples", None).write_batch([b"no JSON\n" * parquet.BATCH + lines[0] + b"\n"])
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("dies_at", [1, 2, 4, 6])
 def test_a_killed_run_goes_on_in_parts(lines: list[bytes], tmp_path: Path, dies_at: int, monkeypatch: pytest.MonkeyPatch):
     """What was written after the last snapshot is written again: nothing is missing, nothing double; what a snapshot held comes through."""
