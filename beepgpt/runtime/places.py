@@ -174,13 +174,12 @@ def source_of(
     until: int | None = None,
     group: str | None = None,
     idle_clock: bool = False,
-    max_line: int = jsonl.MAX_LINE,
 ) -> Source[Chunk]:
     """The records of SOURCE.
 
     Of an export, those of channels in `shards`, made by the settings' rules. Of a topic, the partitions that the listener owns, of records
     that were written from `since` to `until` (microseconds); its offsets are committed to `group`, and with `idle_clock` the machine's
-    clock moves quiet partitions on. Of a file, lines of at most `max_line` bytes.
+    clock moves quiet partitions on.
     """
     common: dict[str, Any] = {"stopping": listener.is_stopping, "on_end": listener.end, "progress": listener.read}
     if origin.address is not None:
@@ -207,7 +206,7 @@ def source_of(
             **common,
         )
     assert origin.file is not None
-    return jsonl.JsonlSource(origin.file, max_line=max_line, **common)
+    return jsonl.JsonlSource(origin.file, **common)
 
 
 def topic_id_of(source: Source[Any]) -> str | None:

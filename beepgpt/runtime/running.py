@@ -200,7 +200,7 @@ def shares_among(origin: Origin, workers: int) -> list[tuple[str, ...]]:
 
     Channels differ in size a thousandfold, so shards are weighed: of a file by some of its lines, of an export by its files' sizes.
     """
-    if origin.address is not None:
+    if origin.address is not None or workers == 1:
         return [SHARDS] * workers
     weights: Counter[str] = Counter()
     if origin.export is not None:

@@ -6,13 +6,17 @@ import contextlib
 import os
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
+from beepgpt.connectors.callbacks import never, nothing
+from beepgpt.connectors.files.jsonl import FileChanged, LineChunk
 from beepgpt.errors import BeepGPTError, CannotRead, CannotWrite, NoSuchPlace, cannot_write
 from beepgpt.folders import TABLE, move_into_place
 from beepgpt.locks import take
@@ -369,7 +373,7 @@ def parts_of(path: Path) -> list[Path]:
     return found
 
 
-def lines_of(path: Path, record: str) -> Iterator[bytes]:
+def lines_of(path: Path, record: str) -> Generator[bytes, None, None]:
     """The rows of a table as lines of JSON, as they were written. Rows that were filtered or sorted elsewhere will do, too.
 
     Raises CannotRead, NoArrow.
@@ -392,7 +396,77 @@ def lines_of(path: Path, record: str) -> Iterator[bytes]:
                     yield from rows.lines_in(record, found)
                     before += batch.num_rows
         except (pa.ArrowException, OSError) as error:
-            raise CannotRead(f"{part}: can't be read as a table ({type(error).__name__}): make it again") from error
+            raise _unreadable(part, error) from error
+
+
+class ParquetSource(FixedPartitionedSource[LineChunk, int]):
+    """Reads the rows of a table as lines of JSON, in order. It goes on at a row, and a table that is shorter now is refused."""
+
+    def __init__(
+        self,
+        path: Path,
+        record: str,
+        *,
+        stopping: Callable[[], bool] = never,
+        on_end: Callable[[], None] = nothing,
+        progress: Callable[[int, float], None] = nothing,
+    ) -> None:
+        """Arguments as a JsonlSource has them. Raises CannotRead or NoArrow."""
+        self.path, self.record = path, record
+        self.stopping, self.on_end, self.progress = stopping, on_end, progress
+        self.rows = _rows_of(path)
+
+    def list_parts(self) -> list[str]:
+        return ["parquet"]
+
+    def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> _RowsPartition:
+        return _RowsPartition(self, resume_state or 0)
+
+
+class _RowsPartition(StatefulSourcePartition[LineChunk, int]):
+    def __init__(self, source: ParquetSource, row: int) -> None:
+        if row > source.rows:
+            raise FileChanged(
+                f"{source.path}: has fewer rows than before: give the same table, or start again without the old recovery store"
+            )
+        self._source, self._row = source, row
+        self._lines = lines_of(source.path, source.record)
+        next(islice(self._lines, row, row), None)
+
+    def next_batch(self) -> list[LineChunk]:
+        if self._source.stopping():
+            raise StopIteration
+        lines = list(islice(self._lines, BATCH))
+        if not lines:
+            self._source.on_end()
+            raise StopIteration
+        first, self._row = self._row + 1, self._row + len(lines)
+        self._source.progress(len(lines), self._row / self._source.rows)
+        return [(self._source.path.name, first, lines)]
+
+    def snapshot(self) -> int:
+        return self._row
+
+    def close(self) -> None:
+        self._lines.close()
+
+
+def _rows_of(path: Path) -> int:
+    _arrow(path)
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = 0
+    for part in parts_of(path):
+        try:
+            rows += pq.read_metadata(part).num_rows
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(part, error) from error
+    return rows
+
+
+def _unreadable(part: Path, error: Exception) -> CannotRead:
+    return CannotRead(f"{part}: can't be read as a table ({type(error).__name__}): make it again")
 
 
 def is_of(path: Path, record: str) -> bool:

@@ -26,7 +26,7 @@ from beepgpt.conversations.rules import Rules
 from beepgpt.errors import CannotRead, CannotWrite, NoSuchPlace
 from beepgpt.forgetting.kinds import found_in
 from beepgpt.forgetting.records import Cleaning
-from tests.support import beep, run_of, run_program
+from tests.support import beep, run_of
 from tests.support.tables import write_table
 from tests.support.worlds import History, patient, worlds
 
@@ -204,8 +204,6 @@ def test_a_leak_in_a_table_is_found(export: Path, lines: list[bytes], tmp_path: 
     write_table(tmp_path / "examples.parquet", "example", leaking)
 
     assert beepgpt.audit_examples(export, tmp_path / "examples.parquet").is_broken
-    refused = run_program("label", tmp_path / "examples.parquet", "--to", tmp_path / "labeled.jsonl")
-    assert refused.returncode == 2 and "lines of JSON are expected here, and this is a table" in refused.stderr
 
 
 def test_retractions_beside_a_table_count(export: Path, lines: list[bytes], tmp_path: Path):
