@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
-from beepgpt.connectors.files import jsonl
+from beepgpt.connectors.files import jsonl, parquet
 from beepgpt.connectors.http import ENVIRONMENT, Outbound, place_of
 from beepgpt.connectors.log import EITHER, KAFKA, PATIENCE, SCHEMES, SQLITE, BadAddress, Log, LogSource, TopicAddress, parse_address
 from beepgpt.connectors.slack import export as slack_export
@@ -253,10 +253,13 @@ def values_in(source: Source[Chunk]) -> Iterator[tuple[str, int, Any]]:
                         yield of, number, value
 
 
-def lines_with_places(name: str, place: str, settings: Settings, tombstones: set[bytes] | None = None) -> Iterator[tuple[str, bytes]]:
-    """The lines of a file, or the values on a topic to its end as it is now, each with its place; `name`: what the command calls it.
+def lines_with_places(
+    name: str, place: str, settings: Settings, kind: str, tombstones: set[bytes] | None = None
+) -> Iterator[tuple[str, bytes]]:
+    """The lines of a file, the rows of a table, or the values on a topic to its end as it is now, each with its place.
 
-    `tombstones` takes the keys whose values are gone. Raises CannotRead if a file's last line was cut short.
+    `name`: what the command calls it. `kind`: of which records a table is expected to be. `tombstones` takes the keys whose values
+    are gone. Raises CannotRead if a file's last line was cut short, or a table can't be read.
     """
     if is_topic(place):
         address = topic_of(place, name)
@@ -267,6 +270,9 @@ def lines_with_places(name: str, place: str, settings: Settings, tombstones: set
                 tombstones.add(record.key)
         return
     path = Path(place)
+    if parquet.is_table(path):
+        yield from ((f"{path}:{number}", line) for number, line in enumerate(parquet.lines_of(path, kind), start=1))
+        return
     jsonl.check_readable(path)
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):

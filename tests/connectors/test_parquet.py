@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import bytewax.operators as op
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,12 +16,14 @@ from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSource, run_main
 from hypothesis import given
+from hypothesis import strategies as st
 
 import beepgpt
 from beepgpt.connectors.files import parquet
 from beepgpt.connectors.files.arrow_rows import batch_of, lines_in, schema_of
 from beepgpt.conversations.forgetting import Forgotten
-from beepgpt.conversations.points import PointEmitted
+from beepgpt.conversations.outcomes import PredictedPoint, Probabilities, outcome_body, prediction_body
+from beepgpt.conversations.points import MessageDeleted, PointEmitted, PointSettled, deletion_bytes
 from beepgpt.conversations.record_fields import RECORDS
 from beepgpt.conversations.rules import Rules
 from beepgpt.errors import CannotRead, CannotWrite, NoSuchPlace
@@ -55,6 +58,37 @@ def test_a_table_has_the_values_of_the_lines(world: tuple[Rules, History]):
     for record, made in (("example", run.examples), ("point", points), ("retraction", run.retractions)):
         if made:
             assert list(lines_in(record, batch_of(record, made))) == made
+
+
+@patient
+@given(worlds(), st.lists(st.floats(0, 1), min_size=3, max_size=3), st.sampled_from([None, "judge"]), st.booleans())
+def test_so_has_one_of_predictions_and_of_what_became_of_them(
+    world: tuple[Rules, History], probabilities: list[float], part: str | None, with_candidates: bool
+):
+    """With nobody predicted, and with nulls."""
+    rules, history = world
+    entries = run_of(history, rules, points_since=0).points
+    bodies = {each.identity: json.loads(each.line) for each in entries if isinstance(each, PointEmitted)}
+    said = Probabilities([(user, p) for user, p in zip(("ana", "bo"), probabilities, strict=False) if p > 0.1], *probabilities[1:])
+    predictions = {
+        place: prediction_body(body, "m", part, said, most=1, with_candidates=with_candidates)
+        for body in bodies.values()
+        for place in body["conversations"]
+    }
+    predicted = {place: PredictedPoint(body["id"], body["speakers"], "m", orjson.dumps(body)) for place, body in predictions.items()}
+    made = {
+        "prediction": [orjson.dumps(body) for body in predictions.values()],
+        "outcome": [
+            orjson.dumps(outcome_body(predicted[each.conversation], each, rules.spec))
+            for each in entries
+            if isinstance(each, PointSettled) and each.conversation in predicted
+        ],
+        "deletion": [deletion_bytes(each) for each in entries if isinstance(each, MessageDeleted)],
+    }
+
+    for record, lines in made.items():
+        if lines:
+            assert list(lines_in(record, batch_of(record, lines))) == lines
 
 
 def test_each_column_says_what_it_means():
