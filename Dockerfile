@@ -38,7 +38,7 @@ ENV PATH=/opt/beepgpt/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 TIK
 RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/* \
     && python -m pip uninstall --yes pip \
     && useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin beepgpt \
-    && install --directory --owner beepgpt --group beepgpt --mode 0700 /recovery /store
+    && install --directory --owner beepgpt --group beepgpt --mode 0700 /recovery /store /live
 COPY --from=build /opt/beepgpt /opt/beepgpt
 
 # By number, so that Kubernetes can see that it isn't root.

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
-from tests.proof import parts, stale_parts
 from tests.support.speed import slowness
 
 pytest_plugins = [f"tests.support.{name}" for name in ("broker", "browser", "logs", "openai_server", "slack_server", "slack_web_api")]
@@ -57,6 +56,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         if reasons
         else "no test was skipped"
     )
+    from tests.proof import parts, stale_parts
+
     stale = stale_parts()
     proofs = f"{len(stale)} of {len(parts())} parts have not passed on this code" if stale else "every part passed on this code"
     print(f"Not run: {skipped}. Of `make proof`, {proofs}.")

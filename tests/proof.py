@@ -1,7 +1,7 @@
 """`make proof`: everything long, part by part, and a table of it in docs/proof.md.
 
-A part that passed is not run again until the product or the tests change. `make proof ARGS="law-1 kills"` runs the parts whose name begins
-so, `ARGS=--list` shows all with what is known of them, `ARGS=--again` runs also those that passed.
+A part that passed is not run again until something changes that it reads of the product and the tests. `make proof ARGS="law-1 kills"` runs
+the parts whose name begins so, `ARGS=--list` shows all with what is known of them, `ARGS=--again` runs also those that passed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -34,7 +34,9 @@ KEPT = ROOT / ".proof"
 RESULTS = KEPT / "results.json"
 PRODUCT = ("beepgpt", "config", "connectors", "dataflows")
 HASHED = (*PRODUCT, "tests", "pyproject.toml", "setup.py", "requirements-dev.lock")
-"""What a part's result holds for: when any of it changes, the part is stale."""
+"""What a part's result holds for, unless it read less: when any of it changes, the part is stale."""
+ALWAYS = ("pyproject.toml", "requirements-dev.lock")
+"""What every part hangs on: the settings of its tools, and the packages."""
 
 Kind = Literal["property", "proof", "coverage"]
 
@@ -146,13 +148,17 @@ def _coverage() -> Iterator[ProofPart]:
     )
 
 
-def content_hash() -> str:
-    """Of the product and the tests as they stand in the working tree."""
-    total = hashlib.sha256()
+def contents() -> dict[str, str]:
+    """By path below the root: a hash of each file of the product and the tests as it stands in the working tree."""
     paths = (path for name in HASHED for path in ([ROOT / name] if (ROOT / name).is_file() else (ROOT / name).rglob("*")))
-    for path in sorted(path for path in paths if path.is_file() and path.suffix not in (".pyc", ".so") and "__pycache__" not in path.parts):
-        total.update(f"{path.relative_to(ROOT)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    return total.hexdigest()[:12]
+    kept = sorted(path for path in paths if path.is_file() and path.suffix not in (".pyc", ".so") and "__pycache__" not in path.parts)
+    return {str(path.relative_to(ROOT)): hashlib.sha256(path.read_bytes()).hexdigest() for path in kept}
+
+
+def content_hash(content: Mapping[str, str], files: Collection[str] | None) -> str:
+    """Of what stands in these files and in those that every part hangs on; None: of all."""
+    kept = (f"{name}\0{digest}\n" for name, digest in content.items() if files is None or name in files or name in ALWAYS)
+    return hashlib.sha256("".join(kept).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -160,7 +166,7 @@ class PartResult:
     """What became of a part."""
 
     of: str
-    """Hash of the product and the tests."""
+    """Hash of the product and the tests, or of `files`."""
     passed: int
     failed: int
     skipped: int
@@ -170,6 +176,12 @@ class PartResult:
     at: str
     failures: tuple[str, ...] = ()
     measures: bool = False
+    files: tuple[str, ...] | None = None
+    """What it read of the product and the tests, below the root; None: it may have read all of it, in processes of its own."""
+
+    def is_stale(self, content: Mapping[str, str]) -> bool:
+        """Whether something that it read is not as it was."""
+        return self.of != content_hash(content, self.files)
 
     @property
     def verdict(self) -> str:
@@ -179,10 +191,11 @@ class PartResult:
         return "measured" if self.measures else "failed" if self.failed else "passed"
 
 
-def run(part: ProofPart, of: str) -> PartResult:
-    """Runs a part to its end."""
+def run(part: ProofPart, content: Mapping[str, str]) -> PartResult:
+    """Runs a part of this product and these tests to its end."""
     began = time.monotonic()
     environment = {**os.environ, "HYPOTHESIS_PROFILE": part.profile}
+    files = None
     measured = KEPT / "coverage" / re.sub(r"\W", "_", part.name)
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "junit.xml"
@@ -194,8 +207,14 @@ def run(part: ProofPart, of: str) -> PartResult:
                 old.unlink()
             environment["COVERAGE_FILE"] = str(measured / ".coverage")
             command[1:1] = ["-m", "coverage", "run", f"--rcfile={ROOT / 'pyproject.toml'}"]
+        noted = Path(folder) / "files.json"
+        if part.kind == "property":
+            command += ["-p", "tests.support.files_read"]
+            environment["BEEPGPT_FILES_READ"] = str(noted)
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         junit = ElementTree.parse(report) if report.exists() else None
+        if noted.exists():
+            files = json.loads(noted.read_bytes())
     tests = [] if junit is None else list(junit.iter("testcase"))
     failed = [f"{each.get('classname')}::{each.get('name')}" for each in tests if {"failure", "error"} & {child.tag for child in each}]
     skipped = sum(each.find("skipped") is not None for each in tests)
@@ -205,7 +224,7 @@ def run(part: ProofPart, of: str) -> PartResult:
     passed = len(tests) - len(failed) - skipped
     histories = 0 if junit is None else sum(map(histories_in, junit.iter("property")))
     return PartResult(
-        of,
+        content_hash(content, files),
         passed,
         len(failed) + is_broken,
         skipped,
@@ -214,6 +233,7 @@ def run(part: ProofPart, of: str) -> PartResult:
         time.strftime("%Y-%m-%d %H:%M"),
         tuple(failed),
         part.kind == "coverage",
+        None if files is None else tuple(each for each in files if each in content),
     )
 
 
@@ -231,14 +251,14 @@ def read_results() -> dict[str, PartResult]:
     if not RESULTS.exists():
         return {}
     kept = json.loads(RESULTS.read_text("utf-8"))
-    return {name: PartResult(**{**each, "failures": tuple(each["failures"])}) for name, each in kept.items() if "cases" in each}
+    return {name: PartResult(**{**each, "failures": tuple(each["failures"])}) for name, each in kept.items()}
 
 
 def stale_parts() -> list[str]:
     """The parts that have not passed on this product and these tests."""
-    results, of = read_results(), content_hash()
+    results, content = read_results(), contents()
     done = ("passed", "measured")
-    return [part.name for part in parts() if (each := results.get(part.name)) is None or each.of != of or each.verdict not in done]
+    return [part.name for part in parts() if (each := results.get(part.name)) is None or each.is_stale(content) or each.verdict not in done]
 
 
 def write_results(results: dict[str, PartResult]) -> None:
@@ -265,7 +285,7 @@ def table(results: dict[str, PartResult]) -> str:
             "",
             "What is too long for every day. `make proof` runs it part by part, goes on where it stopped, and writes this table.",
             "A property draws 3,000 random histories here (cases), and 100 in `make test-all`. A part holds for the product and the tests",
-            "whose hash stands in its row.",
+            "whose hash stands in its row: for the files that it reads, or for all if it starts programs.",
             "",
             f"Machine: {processor}, {os.cpu_count()} cores, Python {platform.python_version()}.",
             "",
@@ -347,8 +367,9 @@ def room_of(file: str) -> str:
 
 def measured_files() -> dict[str, Any]:
     """By file: coverage's summary over all coverage parts that hold for this product and these tests."""
-    results, of = read_results(), content_hash()
-    wanted = [part for part in parts() if part.kind == "coverage" and (each := results.get(part.name)) is not None and each.of == of]
+    results, content = read_results(), contents()
+    measured_now = {name for name, each in results.items() if each.measures and not each.is_stale(content)}
+    wanted = [part for part in parts() if part.name in measured_now]
     data = [path for part in wanted for path in (KEPT / "coverage" / re.sub(r"\W", "_", part.name)).glob(".coverage*")]
     if not data:
         return {}
@@ -372,11 +393,11 @@ def main() -> int:
     known = {name for part in parts() for name in (part.name, part.group)}
     if unknown := set(options.parts) - known:
         parser.error(f"no part {', '.join(sorted(unknown))}: one of {', '.join(sorted({part.group for part in parts()}))}")
-    results, of, stale = read_results(), content_hash(), set(stale_parts())
+    results, content, stale = read_results(), contents(), set(stale_parts())
     if options.list:
         for part in parts():
             each = results.get(part.name)
-            state = "not run" if each is None else each.verdict + ("" if each.of == of else ", stale")
+            state = "not run" if each is None else each.verdict + (", stale" if each.is_stale(content) else "")
             print(f"{part.name:60} {state:18} {part.shows}")
         return 0
     chosen = [
@@ -392,11 +413,11 @@ def main() -> int:
 
     together = [part for part in chosen if part.kind == "property"]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for part, result in zip(together, pool.map(lambda each: run(each, of), together), strict=True):
+        for part, result in zip(together, pool.map(lambda each: run(each, content), together), strict=True):
             keep(part, result)
     for part in chosen:
         if part.kind != "property":
-            keep(part, run(part, of))
+            keep(part, run(part, content))
     print(table(results))
     return 1 if stale_parts() else 0
 

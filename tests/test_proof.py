@@ -1,11 +1,12 @@
 """`make proof` misses no property, counts what it ran, and measures branches."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests import proof
-from tests.proof import ROOT, TESTS, ProofPart, parts, properties_in, run
+from tests.proof import ROOT, TESTS, ProofPart, content_hash, contents, parts, properties_in, run
 
 DURATIONS = "tests/config/test_settings.py::test_durations_are_exact"
 
@@ -26,14 +27,26 @@ def test_every_property_is_in_a_part():
 
 def test_a_part_counts_its_histories():
     """As many as its profile draws."""
-    result = run(ProofPart("one", "", (DURATIONS,), "property", "quick"), "hash")
+    result = run(ProofPart("one", "", (DURATIONS,), "property", "quick"), contents())
 
     assert (result.verdict, result.passed, result.failed, result.cases) == ("passed", 1, 0, 15)
 
 
+def test_a_part_is_stale_when_a_file_changes_that_it_read():
+    """And by no other; a part that starts programs, by any."""
+    content = contents()
+    result = run(ProofPart("one", "", (DURATIONS,), "property", "quick"), content)
+    read, not_read = "config/settings.py", "beepgpt/training/prepare.py"
+
+    assert not result.is_stale(content)
+    assert result.is_stale(content | {read: "changed"}) and result.is_stale(content | {"pyproject.toml": "changed"})
+    assert not result.is_stale(content | {not_read: "changed"})
+    assert replace(result, of=content_hash(content, None), files=None).is_stale(content | {not_read: "changed"})
+
+
 def test_a_part_that_runs_nothing_has_not_passed():
     """A name that is wrong, say."""
-    assert run(ProofPart("none", "", (f"{DURATIONS}_not",), "property", "quick"), "hash").verdict in ("failed", "nothing ran")
+    assert run(ProofPart("none", "", (f"{DURATIONS}_not",), "property", "quick"), contents()).verdict in ("failed", "nothing ran")
 
 
 @pytest.mark.slow
@@ -43,7 +56,7 @@ def test_branches_are_told_by_room(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(proof, "RESULTS", tmp_path / "results.json")
     monkeypatch.setattr(proof, "TABLE", tmp_path / "proof.md")
     part = ProofPart("coverage: config", "", (DURATIONS,), "coverage", "quick")
-    result = run(part, proof.content_hash())
+    result = run(part, contents())
     proof.write_results({part.name: result})
     rows = [line for line in (tmp_path / "proof.md").read_text().splitlines() if line.startswith("| config |")]
 

@@ -42,6 +42,7 @@ COMMANDS = {
     "Live": {
         "init": "Write a settings file, beepgpt.toml, from three answers",
         "up": "Live on one machine, with no broker",
+        "backup": "Copy all that `beepgpt up` has, while it runs",
         "check": "Say what is missing to go live, without changing anything",
         "topics": "Make the topics that are missing",
         "ingest": "Put events on a topic: an export, a file, another topic in order, or live from Slack",

@@ -52,6 +52,7 @@ EXAMPLES = {
     "init": "beepgpt init --workspace acme --zone Europe/Berlin --broker kafka://localhost:9092",
     "check": "beepgpt check --config beepgpt.toml",
     "up": "beepgpt up --data acme-live --export acme-export.zip",
+    "backup": "beepgpt backup --data acme-live --to backups/monday",
     "topics": "beepgpt topics kafka://localhost:9092",
     "ingest": "beepgpt ingest slack --to kafka://localhost:9092/slack.events",
     "score": "beepgpt score acme-export.zip --model set/models/local --to predictions.jsonl",

@@ -33,6 +33,7 @@ READS: dict[str, tuple[str, str]] = {
     "init": ("", ""),
     "check": ("", "conversations run kafka cluster provider slack scoring alerts"),
     "up": ("", "conversations run kafka labeling provider training scoring alerts slack"),
+    "backup": ("", ""),
     "topics": ("run.rejects_kept", "kafka scoring.kept run.log_level run.log_format"),
     "ingest": (
         f"conversations.edits conversations.lateness conversations.remember run.forgotten run.progress {LOGS} {METRICS}",

@@ -33,9 +33,9 @@ def sort_row(record: bytes, place: str, parsed: Event | Ignored | Heartbeat, wri
     rank = b"\0"
     names = [f"heartbeat {item.t}"]
     if isinstance(parsed, Event):
-        rank = b"%c%s%s\0%s\0%d" % (
+        rank = b"%c%s%s\0%s\0%d%d" % (
             *(1 + parsed.kind, parsed.ts.to_bytes(8, "big")),
-            *(parsed.user.encode(), parsed.reaction.encode(), parsed.removed),
+            *(parsed.user.encode(), parsed.reaction.encode(), parsed.removed, parsed.bot),
         )
         what = [parsed.channel, parsed.kind, parsed.ts, parsed.t]
         if parsed.kind == REACT:

@@ -20,7 +20,10 @@ STEPS = "steps.json"
 
 
 class Steps:
-    """The steps of a command, in their order. One that changed, or whose files changed, makes those after it run anew."""
+    """The steps of a command, in their order.
+
+    One that changed makes those after it run anew. One whose files changed is done again alone: it makes the same as before.
+    """
 
     def __init__(self, folder: Path, count: int) -> None:
         """`count`: how many there are, for what is shown."""

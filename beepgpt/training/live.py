@@ -18,7 +18,6 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
-from itertools import chain, count
 from math import inf
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -197,8 +196,13 @@ def _named_live(folder: Path) -> Path:
 
 def _versions_of(folder: Path, model: str) -> list[Path]:
     """The versions with a model, the newest first: each has a threshold of its own."""
+    return [each for _, each in _numbered(folder, model)]
+
+
+def _numbered(folder: Path, model: str) -> list[tuple[int, Path]]:
+    """The versions with a model and their numbers, the newest first."""
     found = [(each.name.removeprefix(model).removeprefix("-") or "1", each) for each in (folder / VERSIONS).glob(f"{glob.escape(model)}*")]
-    return [each for _, each in sorted([(int(number), each) for number, each in found if number.isdecimal()], reverse=True)]
+    return sorted([(int(number), each) for number, each in found if number.isdecimal()], reverse=True)
 
 
 def newer_beside(folder: Path) -> str | None:
@@ -228,7 +232,8 @@ def _make_version(folder: Path, write: Callable[[Path], None]) -> Path:
     making.mkdir(parents=True)
     write(making)
     name = name_of(making)
-    version = next(each for each in map(making.with_name, chain([name], (f"{name}-{n}" for n in count(2)))) if not each.exists())
+    newest = next((number for number, _ in _numbered(folder, name)), 0)
+    version = making.with_name(f"{name}-{newest + 1}" if newest else name)
     making.rename(version)
     return version
 

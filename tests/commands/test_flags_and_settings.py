@@ -29,7 +29,7 @@ from tests.support.ports import free_ports
 NAMES = [name for group in COMMANDS.values() for name in group]
 PLAN = Plan(seed=7, messages=1_000, channels=4, people=20, days=30)
 INCLUDE = "--include channels,groups"
-ALONE = {"compare", "help", "init", "settings", "experiment"}
+ALONE = {"backup", "compare", "help", "init", "settings", "experiment"}
 """Commands that get no settings from `with_settings`, and have no flags of settings."""
 ON_KAFKA = {"check", "ingest", "topics"}
 """Commands that need a broker."""

@@ -548,6 +548,16 @@ def test_of_duplicates_the_smaller_one_stays():
     assert len(sorted_items(heartbeat(minute=3).line, heartbeat(minute=3).line)) == 1
 
 
+def test_of_two_copies_of_a_post_through_an_app_a_persons_stays():
+    """As in the flow, whose windows it is in: whatever the bytes of the other, which nobody had asked about."""
+    post_by_app = b'{"type":"message","channel":"C1","user":"U1","bot_id":"B1","ts":"1704103200.000000","text":"Hi"}'
+    callback = b'{"type":"event_callback",%s"event":%s}'
+    persons = callback % (b'"by_person":true,', post_by_app)
+
+    for more in (b'"a":1,', b'"z":1,'):
+        assert [item.record for item in sorted_items(callback % (more, post_by_app), persons)] == [persons], more
+
+
 def span(*lines: bytes) -> Span:
     plan = WritePlan("0" * 12, 2, partition_of, NOW)
     return plan.span([timed_record(line, "") for line in lines], 5 * SECOND)

@@ -302,4 +302,11 @@ ROWS = (
             "        self._events.send(records)\n        self.flush()\n        self.account",
         ),
     ),
+    mutation(
+        "of two copies of a post by an app, ingest keeps the one that names no person",
+        "law 4",
+        FEEDS_PY,
+        INGEST,
+        ("parsed.removed, parsed.bot),", "parsed.removed, not parsed.bot),"),
+    ),
 )

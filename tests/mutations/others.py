@@ -9,6 +9,7 @@ FEW_PY = "beepgpt/labeling/few_shots.py"
 PAGE_PY = "beepgpt/web/local_server.py"
 SETTINGS_PY = "config/settings.py"
 CHILDREN_PY, FOLDER_PY = "beepgpt/up/children.py", "beepgpt/up/folder.py"
+BACKUP_PY, BACKUP = "beepgpt/up/backup.py", "tests/up/test_backup.py"
 CHILDREN, FOLDER = "tests/up/test_children.py", "tests/up/test_folder.py"
 INTERRUPTED = "tests/commands/test_interrupted.py"
 PACING = "tests/runtime/test_pacing.py"
@@ -22,6 +23,20 @@ ROWS = (
         CHILDREN_PY,
         CHILDREN,
         ("            self.child.is_stopping.wait(pause)\n", "            self.child.is_stopping.wait()\n"),
+    ),
+    mutation(
+        "a backup copies the log before those who read it",
+        "law 6",
+        BACKUP_PY,
+        BACKUP,
+        ("return 0 if inside.parts[0] in readers else 2 if", "return 3 if inside.parts[0] in readers else 2 if"),
+    ),
+    mutation(
+        "a backup copies a database as a file, without what waits beside it",
+        "law 6",
+        BACKUP_PY,
+        BACKUP,
+        ("    if not is_database:\n", "    if is_database or not is_database:\n"),
     ),
     mutation(
         "a history joins behind live events",
@@ -201,5 +216,15 @@ ROWS = (
         "beepgpt/runtime/outages.py",
         "tests/runtime/test_outages.py::test_an_outage_is_logged_when_it_begins_each_minute_and_when_it_is_over",
         ("max(count, self._most.get(name, count))", "count"),
+    ),
+    mutation(
+        "a history of which the ingest was stopped is noted as in",
+        "law 6",
+        "beepgpt/up/run.py",
+        "tests/up/test_folder.py",
+        (
+            "        if not self.stop():\n            data.note(history=self._fingerprint)\n",
+            "        data.note(history=self._fingerprint)\n",
+        ),
     ),
 )

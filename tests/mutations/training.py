@@ -148,7 +148,7 @@ ROWS = (
         "law 8",
         "beepgpt/training/validation.py",
         ("tests/laws/test_figures.py", VALIDATED),
-        ("metrics.threshold_for(known, precision)", "metrics.threshold_for(outcomes, precision)"),
+        ("metrics.threshold_for(known, each)", "metrics.threshold_for(outcomes, each)"),
     ),
     mutation(
         "a model is judged by another training set",
@@ -296,7 +296,7 @@ ROWS = (
         "a model and its threshold are one thing",
         LIVE_PY,
         f"{LIVE}::test_the_same_model_with_another_threshold_is_another_pair",
-        ("for number, each in found if number.isdecimal()], reverse=True)]", "for number, each in found if number.isdecimal()])]"),
+        ("for number, each in found if number.isdecimal()], reverse=True)", "for number, each in found if number.isdecimal()])"),
     ),
     mutation(
         "predictions of the model before count from the new one's threshold on",
@@ -354,7 +354,7 @@ ROWS = (
         "retraining",
         "beepgpt/training/retraining.py",
         f"{LIVE}::test_a_candidate_is_taken_if_it_is_not_worse",
-        ("        if self.gain.high < 0:\n", "        if self.gain.low < 0:\n"),
+        ("return bool(self.gain.high < 0)", "return bool(self.gain.low < 0)"),
     ),
     mutation(
         "a candidate is taken though few points compare it",
@@ -368,7 +368,7 @@ ROWS = (
         "retraining",
         "beepgpt/training/retraining.py",
         f"{RETRAINED}::test_a_worse_candidate_is_not_taken_and_a_better_one_is",
-        ("        if self.gain.high < 0:\n", "        if self.gain.high < 0 and not force:\n"),
+        ("        if self.is_worse:\n", "        if self.is_worse and not force:\n"),
     ),
     mutation(
         "a candidate is compared on points from which the live model has learned",
@@ -397,5 +397,12 @@ ROWS = (
         "beepgpt/training/retraining.py",
         f"{RETRAINED}::test_a_rehearsed_threshold_is_carried_over_by_volume",
         ("threshold = before if not 0 < count <= len(p) else float(p[count - 1])", "threshold = before"),
+    ),
+    mutation(
+        "shares that are all or nothing have the interval of as many independent draws",
+        "law 8",
+        "beepgpt/training/intervals.py",
+        "tests/training/test_intervals.py::test_alerts_that_all_came_true_say_as_much_as_the_conversations_that_they_are_of",
+        ("effective = min(whole, clusters if variance <= 0", "effective = min(whole, whole if variance <= 0"),
     ),
 )

@@ -193,6 +193,15 @@ def test_the_same_model_with_another_threshold_is_another_pair(tmp_path: Path):
     assert {each.name for each in (tmp_path / VERSIONS).iterdir()} == {first.name, f"{first.name}-2", third.name}
 
 
+def test_the_newest_threshold_of_a_model_counts_after_its_oldest_version_is_gone(tmp_path: Path):
+    """The first version's name is free again then, and a newer version does not take it."""
+    versions = [pair(tmp_path, 1, threshold) for threshold in (0.3, 0.4, 0.5, 0.6, 0.7)]
+    pair(tmp_path, 2, 0.2)
+
+    assert not versions[0].exists()
+    assert LiveThresholds(tmp_path)(name_of(versions[-1])) == 0.7
+
+
 def test_predictions_of_a_model_that_no_pair_has_are_told_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     """The live threshold is taken, since nobody knows theirs."""
     pair(tmp_path, 1, 0.3)
@@ -288,10 +297,11 @@ def test_a_candidate_is_taken_if_it_is_not_worse(value: float, low: float, high:
     figure = Figure(value, low, high, points, conversations)
     compared = Comparison("live", DAY, points, figure, figure, nobody, nobody)
 
-    assert compared.why_not().partition(": a longer --since compares on more, back to 1970-01-01 00:00:00 UTC; --force")[0] == why
+    assert compared.why_not() == why and compared.can_reach_back
     assert compared.why_not(force=True) == ("" if why.startswith("too few") else why)
-    more = compared._replace(learned_until=DAY).why_not()
-    assert ("live has learned from all that was before 1970-01-02 00:00:00 UTC: retrain again" in more) == why.startswith("too few")
+    later = compared._replace(learned_until=DAY)
+    assert ("after 1970-01-02 00:00:00 UTC: live has learned from all that was before" in later.why_not()) == why.startswith("too few")
+    assert not later.can_reach_back
 
 
 BROKEN = {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import time
@@ -17,6 +19,7 @@ from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.simulation.people import SimulatedWorkspace
 from beepgpt.simulation.workspace import write_export
 from tests.support import program, run_program
+from tests.support.deploy import services
 from tests.support.kafka import started
 from tests.support.speed import slowness, wait_until
 from tests.support.up import children_of, kill, page_of, plan, settings_of, values_on, wait_until_back, wait_until_live, workspace
@@ -62,10 +65,21 @@ def test_from_an_export_to_an_alert_through_kills_to_the_end(tmp_path: Path):
             ),
             "what was said meanwhile is scored", said=lambda: run.said,
         )  # fmt: skip
+        copied = run_program("backup", "--data", data, "--to", copy := tmp_path / "backup")
+        assert copied.returncode == 0 and "are copied to" in copied.stdout, copied.stderr
+        post("After the copy was made: who knows why?")
+        wait_until(lambda: "After the copy" in str(values_on(log, "slack.events")), "it is on the log", said=lambda: run.said)
         wait_until(lambda: "All is well" in page_of(run), "the page says so", said=lambda: page_of(run))
         assert SECRET not in page_of(run) and "as it was set" in page_of(run)
         wait_until(lambda: "training: " in run.said, "the night's training", 120, said=lambda: run.said)
         assert run.stop() == 0, run.said
+
+        shutil.rmtree(data)
+        copy.rename(data)
+        with started(command, tmp_path / "again", settings_of(server)) as again:
+            wait_until(lambda: "After the copy" in str(values_on(log, "slack.events")), "it is filled in", said=lambda: again.said)
+            wait_until(lambda: "After the copy" in str(values_on(log, "slack.predictions")), "it is scored", said=lambda: again.said)
+            assert again.stop() == 0, again.said
 
     events = [each["event"] for each in values_on(log, "slack.events") if "event" in each]
     assert [each["text"] for each in events if "when the export was made" in each.get("text", "")] != []
@@ -77,17 +91,29 @@ def test_from_an_export_to_an_alert_through_kills_to_the_end(tmp_path: Path):
     ends = [line for line in run.said.splitlines() if " ended with status 0" in line]
     assert [line.split()[0] for line in ends[-4:]] == ["ingest", "examples", "score", "alert"]
     assert SECRET not in run.said
+    assert "it is lost" not in run.said, "nothing was there before"
+    assert re.findall(r"--[a-z]+", run.said) == [], "flags of the commands are none of up's"
     assert data.stat().st_mode & 0o777 == 0o700
     assert {each.stat().st_mode & 0o077 for each in data.rglob("*")} == {0}
-    assert [each.name for each in (data / "first").rglob("*") if each.is_file() and each.suffix != ".html"] == []
+    left = {each.name: each for each in (data / "first").rglob("*") if each.is_file()}
+    assert left.keys() == {"index.html", "outcomes.html", "rehearsal.html", "rehearsal.alerts.jsonl", "report.html"}
+    named = re.findall(r"<code>([^<]*)</code>", "".join(left[each].read_text() for each in left if each.endswith(".html")))
+    assert {each for each in named if ".jsonl" in each or "set" in each} == {".alerts.jsonl"}, "no page names a file that is gone"
+    assert len([each for each in events if each.get("text", "").startswith("After the copy")]) == 1
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_without_an_export_it_collects_until_there_is_enough(tmp_path: Path):
-    """It says how many are missing; then it makes a model of what was said live. No history joins behind live events any more."""
+    """It says how many are missing; then it makes a model of what was said live. No history joins behind live events any more.
+
+    Started as in a container by the compose file, which brings no other service up.
+    """
+    assert "depends_on" not in services()["up"]
     data, simulated = tmp_path / "live", SimulatedWorkspace(plan())
-    command, channel = program("up", "--data", data), simulated.channel(0).id
+    in_container = services()["up"]["command"][1:]
+    command = program(*(each.replace("/live", str(data)).replace("8787", "0") for each in in_container))
+    channel = simulated.channel(0).id
     with workspace(simulated) as (server, _):
         settings = settings_of(server)
         with started(command, tmp_path / "first", settings) as run:
@@ -125,3 +151,23 @@ def test_what_is_wrong_is_said_before_anything_is_made(tmp_path: Path):
     assert timeless.returncode == 2 and "a time of day like 03:00 is expected" in timeless.stderr
     assert tokenless.returncode == 1 and "slack.bot_token is missing" in tokenless.stdout
     assert [each.name for each in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("not_allowed_token_type", "slack.app_token is refused (apps.connections.open: not_allowed_token_type): it is of another kind"),
+        ("missing_scope", "slack.app_token lacks the scope connections:write: generate another with it"),
+        ("", "slack.app_token is refused (apps.connections.open: invalid_auth): Slack does not know it: copy it again"),
+    ],
+)
+def test_an_app_token_that_opens_no_connection_is_refused_at_the_start(code: str, words: str, tmp_path: Path):
+    """The bot's token is known, and so all other checks pass; nothing is made."""
+    with workspace(SimulatedWorkspace(plan())) as (server, _):
+        settings = settings_of(server) | ({} if code else {"BEEPGPT_SLACK__APP_TOKEN": "xapp-1-wrong"})
+        if code:
+            server.faults.refuse["apps.connections.open"] = code
+        done = run_program("up", "--data", tmp_path / "live", env=settings)
+
+    assert done.returncode == 1 and words in " ".join(done.stdout.split()), done.stdout
+    assert "1 of 5 checks failed" in done.stdout and list(tmp_path.iterdir()) == []
