@@ -51,6 +51,7 @@ EXAMPLES = {
     "experiment": "beepgpt experiment config/framings.toml --source acme-export.zip --to framings",
     "init": "beepgpt init --workspace acme --zone Europe/Berlin --broker kafka://localhost:9092",
     "check": "beepgpt check --config beepgpt.toml",
+    "history": "beepgpt history --to acme-history --since 180d",
     "up": "beepgpt up --data acme-live --export acme-export.zip",
     "backup": "beepgpt backup --data acme-live --to backups/monday",
     "topics": "beepgpt topics kafka://localhost:9092",

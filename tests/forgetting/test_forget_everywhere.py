@@ -21,6 +21,7 @@ NOT_RUN = {
     "ingest": "writes to topics alone: tests/forgetting/test_forget_topics.py",
     "init": "writes a settings file, which holds nothing that anybody wrote",
     "check": "writes nothing",
+    "history": "writes what an export has, beside a Slack: tests/ingest/test_histories.py",
     "up": "runs other commands; what it adds, whether the history is in and figures, holds nothing that anybody wrote",
     "settings": "prints",
     "help": "prints",
