@@ -468,6 +468,18 @@ class TestSets:
 
         assert made.retractions == [{"id": made.examples[0]["id"], "retracted_ts": f"{at(5) // SECOND}.000000"}]
 
+    def test_what_is_retracted_when_it_is_written_is_not_retracted_again(self):
+        """Another message of its window is deleted once it has settled."""
+        made = made_from(
+            *(post("ana", minute=0), post("bo", minute=1), delete(of=0, minute=5), delete(of=1, minute=TOMORROW + 5)),
+            rules=rules(target="interacting_users"),
+            until=TOMORROW + 6,
+        )
+
+        assert [len(each["window"]) for each in made.examples] == [1, 2]
+        assert sorted(each["id"] for each in made.retractions) == sorted(each["id"] for each in made.examples)
+        assert made.run.account["retractions"] == 2
+
     def test_untimed_reactions_count_only_without_a_horizon(self):
         """An export knows who reacted, not when: an answer where all settles at the end, else ignored."""
         history = [post("ana", "a", minute=0), react("bo", to=0, minute=None)]

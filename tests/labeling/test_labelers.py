@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from beepgpt.conversations.signals import Signal
 from beepgpt.conversations.tokens import SUFFIX
-from beepgpt.labeling.agreement import LEAST, Accuracy, groups_of, interval
+from beepgpt.labeling.agreement import LEAST, Accuracy, agreement, groups_of, interval
 from beepgpt.labeling.labelers.labeled import CannotLearn, Labeled, labeled_few_shots, read_labeled
 from beepgpt.labeling.labelers.local import LocalLabeler, _classifier, _scorer_of
 from beepgpt.labeling.labelers.rules import SHORT, RulesLabeler, rule_of
@@ -327,6 +327,14 @@ def test_groups_are_what_sharing_leads_to(shares: list[frozenset[int]]):
     for one in range(len(shares)):
         for other in range(len(shares)):
             assert (groups[one] == groups[other]) == (other in reached[one])
+
+
+def test_few_shots_of_few_conversations_say_as_much_as_these():
+    """Forty verdicts on windows of six conversations are no forty draws, and 35 right ones may be chance."""
+    few = [Labeled(str(place), ("strong", "weak")[place % 2], (f"conversation {place % 6}",)) for place in range(40)]
+    found = agreement([each.signal if place < 30 else "strong" for place, each in enumerate(few)], few)
+
+    assert (found.low, found.high) == interval(35 / 40, 6) and found.is_at_chance
 
 
 def test_one_conversation_can_not_judge_itself():

@@ -507,4 +507,14 @@ ROWS = (
         MOVED,
         ("False, False, record, channel, new, None, event_id, False)", "False, False, record, new, new, None, event_id, False)"),
     ),
+    mutation(
+        "a message that is retracted as it is written is retracted once more when another of its window is deleted",
+        "law 6",
+        "beepgpt/conversations/channel.py",
+        "tests/conversations/test_channel.py::TestSets::test_what_is_retracted_when_it_is_written_is_not_retracted_again",
+        (
+            "self.written.add(settled_ts, identity, window, waiting.retracted_ts is not None)",
+            "self.written.add(settled_ts, identity, window, False)",
+        ),
+    ),
 )

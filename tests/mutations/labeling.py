@@ -146,4 +146,11 @@ ROWS = (
         "tests/commands/test_label_agreement.py::test_a_local_labeler_at_chance_writes_nothing",
         ("    if accuracy.is_at_chance and not force:\n", "    if accuracy.high < accuracy.constant and not force:\n"),
     ),
+    mutation(
+        "the agreement's interval takes few-shots of one conversation for independent ones",
+        "law 8",
+        "beepgpt/labeling/agreement.py",
+        "tests/labeling/test_labelers.py::test_few_shots_of_few_conversations_say_as_much_as_these",
+        ("interval(right, len(set(groups_of(few_shots))))", "interval(right, len(few_shots))"),
+    ),
 )

@@ -398,4 +398,11 @@ ROWS = (
         f"{RETRAINED}::test_a_rehearsed_threshold_is_carried_over_by_volume",
         ("threshold = before if not 0 < count <= len(p) else float(p[count - 1])", "threshold = before"),
     ),
+    mutation(
+        "shares that are all or nothing have the interval of as many independent draws",
+        "law 8",
+        "beepgpt/training/intervals.py",
+        "tests/training/test_intervals.py::test_alerts_that_all_came_true_say_as_much_as_the_conversations_that_they_are_of",
+        ("effective = min(whole, clusters if variance <= 0", "effective = min(whole, whole if variance <= 0"),
+    ),
 )

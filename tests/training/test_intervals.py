@@ -52,6 +52,13 @@ def test_few_alerts_of_many_conversations_or_many_of_few_are_too_little():
     assert (nine.count, nine.conversations, seven.count, seven.conversations) == (9, 9, 100, 7)
 
 
+def test_alerts_that_all_came_true_say_as_much_as_the_conversations_that_they_are_of():
+    """Twenty in each of twelve conversations are no two hundred and forty draws; nor are they where none came true."""
+    for value in (1.0, 0.0):
+        one, twenty = (share_of(np.full(12 * of, value), np.ones(12 * of), [str(place % 12) for place in range(12 * of)]) for of in (1, 20))
+        assert (twenty.low, twenty.high) == (one.low, one.high) and twenty.high - twenty.low > 0.2
+
+
 def workspace(random: np.random.Generator, share: float) -> tuple[np.ndarray, list[str]]:
     """Alerts, right or not, and their conversations: 8 to 300 of these, of one to twenty alerts, which go together more or less."""
     count = int(random.choice([8, 12, 20, 40, 80, 150, 300]))
