@@ -25,7 +25,8 @@ class BeepGPTError(Exception):
     """
 
     exit_status: ClassVar[int] = 1
-    """What the command line ends with: 1 if the work failed, 2 if the command, its settings or its input were wrong."""
+    """What the command line ends with: 1 if the work failed, 2 if the command, its settings or its input were wrong, 3 if there is too
+    little to learn from yet."""
 
 
 class BadCommand(BeepGPTError):
@@ -38,6 +39,12 @@ class Interrupted(BeepGPTError):
     """The user asked to stop; the message says what is kept, and how to resume."""
 
     exit_status = 130
+
+
+class TooLittle(BeepGPTError):
+    """Too little to learn from yet; the message says what is missing. Nothing is wrong: with more of it, the same works."""
+
+    exit_status = 3
 
 
 class RunStopped(BeepGPTError):

@@ -23,4 +23,4 @@ def test_every_error_of_ours_has_the_one_base():
     }
 
     assert {each.__name__ for each in errors if not issubclass(each, BeepGPTError)} == INTERNAL
-    assert {each.exit_status for each in errors if issubclass(each, BeepGPTError)} == {1, 2, 130}
+    assert {each.exit_status for each in errors if issubclass(each, BeepGPTError)} == {1, 2, 3, 130}

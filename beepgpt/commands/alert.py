@@ -107,15 +107,15 @@ def why_no_threshold(model: Path) -> str:
 
     figures = figures_in(model)
     if not card_in(model):
-        return f"--model {model}: is no trained model: beepgpt train SET --to {model}, or give --threshold 0.5 in its place"
+        return f"--model {model}: is no trained model: beepgpt train SET --to {model}, or set alerts.threshold in its place"
     if not figures:
-        return f"--model {model}: was not validated: beepgpt validate SET --model {model}, or give --threshold 0.5 in its place"
+        return f"--model {model}: was not validated: beepgpt validate SET --model {model}, or set alerts.threshold in its place"
     if not is_of_card(figures, card_in(model)):
-        return f"{model / METRICS}: is of another model than the one that stands there now: validate that one, or give --threshold"
+        return f"{model / METRICS}: is of another model than the one that stands there now: validate that one, or set alerts.threshold"
     if "threshold" in figures and figures["threshold"] is None:
         what = "no threshold reached the precision that was asked for"
-        return f"{model / METRICS}: {what}: give --threshold, or validate with a lower --precision"
-    return f"{model / METRICS}: is nothing that `beepgpt validate` wrote: validate the model, or give --threshold"
+        return f"{model / METRICS}: {what}: set alerts.threshold, or validate it for a lower one"
+    return f"{model / METRICS}: is nothing that `beepgpt validate` wrote: validate the model, or set alerts.threshold"
 
 
 def say_threshold(model: Path | None, found: FoundThreshold) -> None:
@@ -126,21 +126,23 @@ def say_threshold(model: Path | None, found: FoundThreshold) -> None:
         return
     if (newer := newer_beside(model)) is not None:
         console.print(f"{model}: the model {newer} there has no threshold yet: going on with {name_of(live_in(model))}, which has.")
-    better = {
-        "validated": ": by all next answers, most of them of people who take part already. For a threshold that is chosen by alerts:"
-        f" beepgpt rehearse PREDICTIONS --model {model} --to rehearsal.html",
+    of = {
+        "validated": ": by all next answers, most of them of people who take part already",
         "kept": ". The model has learned from all that came since, so nothing is left to choose another one by before it is retrained:"
-        " beepgpt rehearse shows how alerts go at other thresholds, --threshold sets one",
+        " beepgpt rehearse shows how alerts go at other thresholds, alerts.threshold sets one",
         "rehearsed": "",
     }
-    console.print(f"Alerts from {percent(found.value, 1)} on, {found.why}{better[found.found]}.", highlight=False)
+    console.print(f"Alerts from {percent(found.value, 1)} on, {found.why}{of[found.found]}.", highlight=False)
+    if found.found == "validated":
+        say_next("rehearse", "PREDICTIONS", "--model", model, "--to", "rehearsal.html", why="Chooses a threshold by alerts")
 
 
-def say_new(store: AlertStore, *, follows: bool) -> None:
-    """Print that a store is new, and what that means. `follows`: a topic of predictions is followed."""
+def say_new(store: AlertStore, *, follows: bool, is_first: bool) -> None:
+    """Print that a store is new, and what that means. `follows`: a topic of predictions is followed. `is_first`: there was none before."""
     since = f"{datetime.fromtimestamp(store.born / 1e6, UTC):%Y-%m-%d %H:%M:%S} UTC"
     means = f"points of before {since} alert nobody" if follows else "nobody counts as alerted before"
-    console.print(f"{store.path}: is a new store: {means}. If there was one before, it is lost: docs/alerts.md, A lost store.")
+    lost = "" if is_first else " If there was one before, it is lost: docs/alerts.md, A lost store."
+    console.print(f"{store.path}: is a new store: {means}.{lost}")
 
 
 def say_nobody_opts(settings: Settings, opted_in: int, predictions: str) -> None:

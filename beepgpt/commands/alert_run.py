@@ -76,7 +76,7 @@ def run_alerts(
         store = stack.enter_context(closing(AlertStore(ours.store, alone=True)))
         follows = is_topic(places["predictions"] or "") and parse_address(places["predictions"] or "").follow
         if store.is_new:
-            say_new(store, follows=follows)
+            say_new(store, follows=follows, is_first=alerting.is_unused(to, settings))
         if slack is not None and places["interactions"] is None:
             say_nobody_opts(settings, AlertStoreView(store).people()["in"], places["predictions"] or "")
         matcher = alerting.matcher_of(settings, stack)

@@ -80,6 +80,14 @@ def destination_kind(to: str | None) -> str:
     return "" if to is None else "topic" if is_topic(to) else "console" if to == "-" else "file"
 
 
+def is_unused(to: str | None, settings: Settings) -> bool:
+    """Whether `--to` is a topic to which no alert was ever written; of other destinations nobody knows."""
+    if to is None or not is_topic(to):
+        return False
+    address = topic_of(to, "--to")
+    return not any(end for _, end in log_of(settings, address).bounds(address.topic).values())
+
+
 def forward_to(to: str | None, settings: Settings, stack: ExitStack, stopping: Callable[[], bool]) -> Forward:
     """A function that writes alerts to `--to`. After a kill it may write some again, with the same ids and bytes."""
     if to is None:

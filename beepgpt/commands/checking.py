@@ -10,6 +10,7 @@ from pathlib import Path
 from beepgpt.commands.alert import threshold_of
 from beepgpt.commands.topic_names import topic_names
 from beepgpt.commands.topics import BESIDE, PREFIX, spec_of
+from beepgpt.config.sections import SlackSettings
 from beepgpt.config.settings import Settings, defaults, revealed
 from beepgpt.connectors.log import KAFKA
 from beepgpt.connectors.slack import export as slack_export
@@ -44,14 +45,27 @@ def check_packages() -> Iterator[CheckFinding]:
     yield "packages", not names, f"{', '.join(names)}: not installed: {line_for(names, *lacking)}" if names else "all are installed"
 
 
+def check_tokens(ours: SlackSettings) -> CheckFinding:
+    """Whether both tokens are set, and whether Slack opens connections of Socket Mode by the app's: nothing else asks by that one."""
+    try:
+        app = tokens_of(ours, over_http=False).app
+        if find_spec("slack_sdk") is not None:
+            from beepgpt.connectors.slack import live as slack_live
+
+            outbound = slack_live.slack_outbound(revealed(ours.proxy))
+            opener = slack_live.Web(app, ours.base_url, threading.Event(), called="slack.app_token", outbound=outbound)
+            if (why := opener.try_once(slack_live.OPEN)) not in ("", slack_live.RATE_LIMITED):  # whom Slack asks to wait, it knows
+                found = f"Slack opens no connection by slack.app_token ({why}): look whether the app's settings have Socket Mode on"
+                return "tokens", None, found
+    except BeepGPTError as error:
+        return "tokens", False, str(error)
+    return "tokens", True, "slack.app_token and slack.bot_token are set"
+
+
 def check_slack(settings: Settings, include: tuple[slack_export.ChannelKind, ...]) -> Iterator[CheckFinding]:
     """Tokens, the scopes for following channels and for alerts, and this machine's clock beside Slack's."""
     ours = settings.slack
-    try:
-        tokens_of(ours, over_http=False)
-        yield "tokens", True, "slack.app_token and slack.bot_token are set"
-    except BeepGPTError as error:
-        yield "tokens", False, str(error)
+    yield check_tokens(ours)
     if not revealed(ours.bot_token) or find_spec("slack_sdk") is None:
         yield from ((name, None, "Slack can be asked once its bot token is set") for name in ("scopes", "clock"))
         return

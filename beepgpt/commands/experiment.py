@@ -21,7 +21,7 @@ from beepgpt.commands.train import HERE
 from beepgpt.commands.validate import validated, write_run
 from beepgpt.config.experiment import Experiment, read_experiment
 from beepgpt.config.settings import Settings
-from beepgpt.errors import BadCommand
+from beepgpt.errors import BadCommand, TooLittle
 from beepgpt.figures import number, short
 from beepgpt.folders import make_folder
 from beepgpt.library.arguments import kinds_in
@@ -80,7 +80,7 @@ def framing_row(name: str, settings: Settings, folder: Path, job: ExamplesJob, w
     """Take a framing from examples to figures; returns a row of experiment.json, with the reason (`why`) if it can't be learned."""
     from beepgpt.training.checks import CannotPrepare
     from beepgpt.training.models import train_here
-    from beepgpt.training.points import BadTable, OtherFeatures, TooLittle
+    from beepgpt.training.points import BadTable, OtherFeatures
 
     ours = settings.conversations
     row: dict[str, Any] = {"framing": name, "scope": ours.scope, "target": ours.target, "spec": settings.rules.spec}

@@ -15,6 +15,7 @@ from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.log import EITHER
 from beepgpt.errors import BadCommand
+from beepgpt.figures import counted
 from beepgpt.ingest.run import IngestJob, SideTopic, run_ingest
 from beepgpt.ingest.slack import run as ingest_slack
 from beepgpt.library.arguments import kinds_in
@@ -125,7 +126,7 @@ def print_ingest(report: Mapping[str, Any]) -> None:
         console.print(f"All of it is in {report['to']} already: nothing was written.")
     print_verdict(
         account["adds_up"],
-        f"; {report['partitions']:,} partitions, {report['seconds']:,.1f} s,"
+        f"; {counted(report['partitions'], 'partition')}, {report['seconds']:,.1f} s,"
         f" {report['records_per_second']:,.0f} records/s, {report['peak_memory_mb']:,.0f} MB at most",
     )
 

@@ -55,9 +55,13 @@ def retrain(
         import beepgpt.training.models  # noqa: F401
     back = duration_of("--since", since) or 0
     found = retrained(source, model, settings, back=back, precision=precision, retractions=retractions, threads=threads, force=force)
+    more = found.pop("more", {})
     show_summary(found, json, lambda found: results.print(found["says"]))
     write_report(report, found)
-    say_next("check", "--model", model)
+    for why, flags in more.items():
+        say_next("retrain", source, "--model", model, *flags, why=why)
+    if not more:
+        say_next("check", "--model", model)
 
 
 def retrained(
@@ -71,7 +75,8 @@ def retrained(
     threads: int = 0,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Train the live model of a folder anew; returns what became of it: `taken`, `says` in words, `model`, `compared`.
+    """Train the live model of a folder anew; returns what became of it: `taken`, `says` in words, `model`, `compared`; and by which flags
+    a candidate of which few points tell may be taken (`more`).
 
     `back`: microseconds before the last prompt at which the candidate's time ends. The folder's pair of model and threshold is swapped by
     one rename, or stays as it was. `force`: few points are enough to compare them. Raises BadCommand.
@@ -98,6 +103,8 @@ def retrained(
         ours |= {"compared": None if compared is None else compared.as_json()}
         if compared is not None and (why := compared.why_not(force=force)):
             stays = name_of(live_in(live))
+            more = {"Compares on more": ("--since", in_words("horizon", 2 * back))} if compared.can_reach_back else {}
+            ours |= {} if compared.is_worse else {"more": more | {"Takes it all the same": ("--force",)}}
             return ours | {"taken": False, "model": stays, "says": f"The candidate is not taken: {why}. {stays} stays live."}
         validate_candidate(folder, live, precision, settings)
         status.update("fitting on everything")

@@ -17,6 +17,7 @@ from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.connectors.sqlite.topic_files import SUFFIX
 from beepgpt.conversations.rules import DAY
 from beepgpt.errors import BadCommand
+from beepgpt.figures import counted
 from beepgpt.forgetting.topics import copies_left, copies_of
 from beepgpt.runtime.console import console, results
 from beepgpt.runtime.places import is_topic, log_of
@@ -108,7 +109,8 @@ def print_topics(found: dict[str, Any]) -> None:
     """Print a row for each topic, and what differs from what it should be."""
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     for each in found["topics"]:
-        described = ", ".join([f"{each['partitions']} partitions", *(f"{setting}={value}" for setting, value in each["settings"].items())])
+        settings = (f"{setting}={value}" for setting, value in each["settings"].items())
+        described = ", ".join([counted(each["partitions"], "partition"), *settings])
         table.add_row(each["topic"], "made" if each["is_made"] else "is there", described)
     results.print(table)
     for line in found["differences"]:

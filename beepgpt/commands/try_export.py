@@ -32,13 +32,15 @@ def try_export(
     settings: Settings,
     include: Include = "channels",
     no_names: NoNames = False,
+    pages_only: Annotated[bool, typer.Option("--pages-only", hidden=True)] = False,
     json: Json = False,
 ) -> None:
     """Say whether it would have helped: a model of an export's past, and whom it would have alerted lately.
 
     Nothing leaves this machine. A second call goes on where the first stopped.
     """
-    print_verdict(run_try(TryJob(source, to, settings, kinds_in("--include", include), not no_names)), to, as_json=json)
+    job = TryJob(source, to, settings, kinds_in("--include", include), not no_names, pages_only)
+    print_verdict(run_try(job), to, as_json=json)
 
 
 def run_try(job: TryJob) -> dict[str, Any]:

@@ -20,6 +20,8 @@ class TryJob:
     include: tuple[slack_export.ChannelKind, ...] = ("channels",)
     named: bool = True
     """Whether pages show names in the place of ids."""
+    pages_only: bool = False
+    """Whether its pages alone will stay: then they lead to no other file."""
 
     @property
     def examples(self) -> Path:

@@ -14,7 +14,9 @@ MOST_ASKED = 0.8
 
 
 def next_commands(job: TryJob, verdict: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What to do next: a sentence, and the command."""
+    """What to do next: a sentence, and the command; nothing, where what the commands read will not stay."""
+    if job.pages_only:
+        return []
     words, wish, page = ("Try it with fewer alerts to each person", ["--per-week", 1], "rehearsal-1-a-week.html")
     # More can be asked for only where the usual share of those alerted joins, and where it isn't had already.
     more = math.floor(10 * (verdict["joined"]["value"] or 0.0) + 1.5) / 10

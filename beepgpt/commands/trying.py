@@ -17,7 +17,7 @@ from beepgpt.commands.try_steps import (
     score_points,
     validate_model,
 )
-from beepgpt.errors import RunStopped
+from beepgpt.errors import TooLittle
 from beepgpt.figures import share
 from beepgpt.runtime.steps import Steps, contents_of
 from beepgpt.training.folder import CARD, MANIFEST, METRICS
@@ -28,7 +28,7 @@ ENOUGH_ANSWERED = 1_000
 
 
 def tried(job: TryJob) -> dict[str, Any]:
-    """Do what is not up to date, from the export to the pages; returns the verdict, and what to do next. Raises RunStopped."""
+    """Do what is not up to date, from the export to the pages; returns the verdict, and what to do next. Raises RunStopped, TooLittle."""
     steps = Steps(job.to, 6)
     settings = job.settings.model_dump(mode="json", include={"conversations", "training", "scoring"})
     alerts = job.settings.alerts.model_dump(mode="json")
@@ -44,17 +44,19 @@ def tried(job: TryJob) -> dict[str, Any]:
     scored = [job.predictions, job.outcomes]
     scores = steps.run("scores", alerts["max_alert_age"], scored, lambda: score_points(job, sides["cut"]), _says_scored)
     pages = [job.to / name for name in ("outcomes.html", "rehearsal.html", "rehearsal.alerts.jsonl", INDEX)]
-    found = steps.run("rehearsal", [job.named, alerts], pages, lambda: rehearse_alerts(job, made, sides, scores), _says_rehearsal)
+    found = steps.run(
+        "rehearsal", [job.named, job.pages_only, alerts], pages, lambda: rehearse_alerts(job, made, sides, scores), _says_rehearsal
+    )
     return {**found, "next": next_commands(job, found["verdict"])}
 
 
 def check_enough(job: TryJob, made: Mapping[str, Any]) -> None:
-    """Raise RunStopped if nothing can be learned from these examples."""
+    """Raise TooLittle if nothing can be learned from these examples."""
     if made["answered"] >= LEAST_ANSWERED:
         return
     left_out = f" Left out: {by_reason(made['ignored'])}." if made["ignored"] else ""
     more = "" if "groups" in job.include else ", or --include channels,groups for the private channels that are in it"
-    raise RunStopped(
+    raise TooLittle(
         f"{job.export}: {made['answered']:,} messages were answered by somebody else, of {made['applied']:,} that people posted in"
         f" {made['channels']:,} channels; at least {LEAST_ANSWERED:,} are needed to learn from, and about {ENOUGH_ANSWERED:,} for a"
         f" verdict.{left_out} What helps: an export of a longer time{more}"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import atexit
 import gc
+import json
 import logging
 import os
 import resource
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -27,7 +28,7 @@ from beepgpt.conversations.shard import SHARDS, Shard
 from beepgpt.errors import Interrupted
 from beepgpt.runtime import logs, metrics
 from beepgpt.runtime.clock import now_us
-from beepgpt.runtime.console import console, quiet_engine
+from beepgpt.runtime.console import console, printed, quiet_engine, says_events
 from beepgpt.runtime.destinations import Topics, destination_of
 from beepgpt.runtime.outages import Reached, watching
 from beepgpt.runtime.places import Origin, SourceListener, patience_of
@@ -70,10 +71,20 @@ class Stop:
         def ask(number: int, _frame: object) -> None:
             if self.signal:
                 console.show_cursor()
+                with suppress(OSError, ValueError):
+                    os.write(console.file.fileno(), at_once().encode())  # printing may be what is interrupted
                 os._exit(128 + number)
             self.signal = number
 
         return {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+
+
+def at_once() -> str:
+    """The line with which a process ends that was asked to for the second time."""
+    message = "asked twice, so it ends at once: the same command goes on from the last snapshot, and begins again where there is none"
+    if says_events():
+        return json.dumps({"level": "WARNING", "logger": printed.name, "message": message}) + "\n"
+    return f"beepgpt: {message}\n"
 
 
 @contextmanager

@@ -213,12 +213,6 @@ def _flat(table: pa.Table, name: str) -> pa.ListArray:
     return pa.ListArray.from_arrays(pc.subtract(whole.offsets, whole.offsets[0]), whole.flatten())
 
 
-class TooLittle(BeepGPTError):
-    """Too few examples to learn from; the message says what is missing."""
-
-    exit_status = 2
-
-
 class OtherFeatures(BeepGPTError):
     """The points have other features than those a model was fitted on; the message says what to do."""
 

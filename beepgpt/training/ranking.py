@@ -18,8 +18,9 @@ import numpy as np
 from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
+from beepgpt.errors import TooLittle
 from beepgpt.training.cores import idle_cores
-from beepgpt.training.points import Examples, Floats, Ints, OtherFeatures, Points, Predictions, TooLittle
+from beepgpt.training.points import Examples, Floats, Ints, OtherFeatures, Points, Predictions
 from beepgpt.training.ranking_features import NEEDED, OUTCOMES, PART, FeatureRows, feature_rows
 
 LEAST = 100
@@ -149,7 +150,7 @@ def _fit_ranker(
     answered = sum(bool(answer) for answer in examples.answers)
     if answered < LEAST:
         raise TooLittle(
-            f"the training side has {answered:,} answered examples, and a model needs {LEAST:,}: take more history, or a later --cut"
+            f"the training side has {answered:,} answered examples, and a model needs {LEAST:,}: take more history, or a later cut"
         )
     if missing := NEEDED - set(examples.points.feature_names):
         raise OtherFeatures(f"the examples have no feature {min(missing)} of their candidates: make them again, with candidates")

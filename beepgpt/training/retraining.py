@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from beepgpt.errors import BadCommand
+from beepgpt.errors import BadCommand, TooLittle
 from beepgpt.figures import percent
 from beepgpt.training import metrics
 from beepgpt.training.folder import ALERTS, CARD, COMPARED, METRICS, VALID
@@ -56,19 +56,26 @@ class Comparison(NamedTuple):
         """Whether there were enough points and conversations to tell."""
         return self.points >= ENOUGH_POINTS and self.gain.conversations >= ENOUGH_CONVERSATIONS and not np.isnan(self.gain.high)
 
+    @property
+    def is_worse(self) -> bool:
+        """Whether the candidate is worse for sure."""
+        return bool(self.gain.high < 0)
+
+    @property
+    def can_reach_back(self) -> bool:
+        """Whether a longer time before the last prompt has more points to compare on."""
+        return self.since > self.learned_until
+
     def why_not(self, *, force: bool = False) -> str:
         """Why the candidate is not taken; empty if it is. `force`: few points are enough."""
-        if self.gain.high < 0:
+        if self.is_worse:
             return f"it is worse: {self.words}"
         if self.is_enough or force:
             return ""
-        if self.since > self.learned_until:
-            more = f"a longer --since compares on more, back to {_when(self.learned_until)}"
-        else:
-            more = f"{self.against} has learned from all that was before {_when(self.since)}: retrain again when more came after it"
+        more = "" if self.can_reach_back else f", after {_when(self.since)}: {self.against} has learned from all that was before"
         return (
             f"too few to tell: {self.points:,} points in {self.gain.conversations:,} conversations, and {ENOUGH_POINTS} in"
-            f" {ENOUGH_CONVERSATIONS} are asked for: {more}; --force takes it all the same"
+            f" {ENOUGH_CONVERSATIONS} are asked for{more}"
         )
 
     @property
@@ -137,14 +144,14 @@ def put_retrained(
 ) -> Path:
     """Fit a model like the candidate on both sides of its training set, and make it live, with the candidate beside it.
 
-    Raises BadCommand if the candidate's validation found no threshold, and none can be taken over.
+    Raises TooLittle if the candidate's validation found no threshold, and none can be taken over.
     """
     kind, seed = live_kind(live)
     figures, alerts = figures_in(candidate), threshold_like(live, compared)
     if alerts is None and figures.get("threshold") is None:
-        raise BadCommand(
+        raise TooLittle(
             f"{live}: no threshold reached the precision that was asked for on the points to choose by, so the candidate can't be used for"
-            " alerts, and is not taken: give a lower --precision, or more examples"
+            " alerts, and is not taken: ask for a lower precision, or wait for more examples"
         )
 
     def write(version: Path) -> None:

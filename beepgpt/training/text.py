@@ -12,7 +12,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from beepgpt.training.points import Examples, Points, Predictions, TooLittle
+from beepgpt.errors import TooLittle
+from beepgpt.training.points import Examples, Points, Predictions
 
 NOBODY, OTHER = "", "?"
 """Labels that are no person's id."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from socket import create_server
+from textwrap import shorten
 from typing import Any
 
 import backoff
@@ -25,6 +25,8 @@ NOT_STARTED = 126
 """The exit status of a command that can't be started, as shells have it."""
 LAST_LINES = 12
 """Lines of a process that are kept: what it said last."""
+MOST_SAID = 240
+"""Characters of the last words, where they stand in a sentence."""
 LONGEST_PAUSE = 60.0
 """Seconds before a process that ends again and again is started once more; the first time it is one."""
 STEADY = 120.0
@@ -114,6 +116,9 @@ class Service:
         """When the process started, or ended, that is the last one: seconds since 1970."""
         self.status: int | None = None
         """How the last process ended; None: none has yet."""
+        self.ends = 0
+        """How often in a row it ended before it had run well enough."""
+        self._why = ""
         self._arguments = arguments
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -122,6 +127,13 @@ class Service:
     def name(self) -> str:
         """The command's name."""
         return self.child.name
+
+    @property
+    def fault(self) -> str:
+        """How its process ended, and what it said last; empty: none has yet, or it has run well enough since."""
+        if self.child.pid is not None and time.time() - self.since >= STEADY:
+            return ""
+        return f"{self.ends} times in a row it {self._why}" if self.ends > 1 else self._why
 
     def stop(self) -> int | None:
         """End it; returns how its last process ended."""
@@ -139,13 +151,10 @@ class Service:
             if self.child.is_stopping.is_set():
                 return
             if time.monotonic() - began >= STEADY:
-                pauses = growing_pauses()
-            pause = next(pauses)
-            words = self.child.words[-1] if self.child.words else "none"
-            print_event(
-                f"{self.name} {ended(self.status)}, and is started again in {pause:g} s. Its last words: {words}",
-                command=self.name, status=self.status, pause=pause,
-            )  # fmt: skip
+                pauses, self.ends = growing_pauses(), 0
+            self.ends += 1
+            self._why, pause = why_ended(self.status, self.child.words), next(pauses)
+            print_event(f"{self.name} {self._why}. It is started again in {pause:g} s.", command=self.name, status=self.status, pause=pause)
             self.child.is_stopping.wait(pause)
 
 
@@ -167,13 +176,18 @@ def ended(status: int | None) -> str:
     return f"ended with status {status}"
 
 
+def why_ended(status: int | None, words: Sequence[str]) -> str:
+    """How a process ended, and the last of its words, shortened.
+
+    >>> why_ended(1, ["reading", "beepgpt: live: the disk is full: free some space"])
+    'ended with status 1, and said last: live: the disk is full: free some space'
+    """
+    last = words[-1].removeprefix("beepgpt: ") if words else "nothing"
+    return f"{ended(status)}, and said last: {shorten(last, MOST_SAID, placeholder=' …')}"
+
+
 def free_port() -> int:
     """A port of this machine that nobody uses now."""
     with create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
-
-
-def environment_with(**more: str) -> dict[str, str]:
-    """This process's environment, and these variables."""
-    return {**os.environ, **more}

@@ -50,7 +50,9 @@ class ExamplesSoFar:
     @property
     def says(self) -> str:
         """How many are there, and how many are needed."""
-        return f"{self.count:,} of the {LEAST_ANSWERED:,} answered examples that a first model needs"
+        if self.are_enough:
+            return f"{self.count:,} answered examples are there, enough for a first model"
+        return f"{self.count:,} of the {LEAST_ANSWERED:,} answered examples that a first model needs are there"
 
     @property
     def judged_for(self) -> str:

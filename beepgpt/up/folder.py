@@ -96,12 +96,13 @@ class DataFolder:
         commands would refuse it, one start after the other. The settings of the first start are noted.
         """
         now = asdict(rules)
-        was: dict[str, Any] = self._state().get("rules", now)
-        if different := [name for name, value in now.items() if was.get(name) != value]:
+        was: dict[str, Any] | None = self._state().get("rules")
+        if was is None:
+            self.note(rules=now)
+        elif different := [name for name, value in now.items() if was.get(name) != value]:
             named = [name for name in different if name != "spec"] or different  # the spec says what its settings say
             said = ", ".join(f"{name} was {in_words(name, was.get(name))} and is {in_words(name, now[name])}" for name in named)
             raise BadCommand(f"--data {self.path}: {said}: give what was given first, or begin anew, in a new folder and with an export")
-        self.note(rules=now)
         for note in (self.recovery(name) / NOTE for name in ("examples", "score")):
             if note.exists() and orjson.loads(note.read_bytes()).get("forgotten") != (None if forgotten is None else forgotten.digest):
                 raise BadCommand(
@@ -151,9 +152,9 @@ class DataFolder:
         put_live(self.model, partial(copy_pair, self.first / "set" / MODELS / "local"))
 
     def clear_first(self) -> None:
-        """Remove what `try` wrote beside its pages, once its model is the live one: it holds messages."""
+        """Remove what `try` wrote, once its model is the live one: it holds messages. Its pages stay, and the alerts that one leads to."""
         for each in self.first.rglob("*"):
-            if each.is_file() and each.suffix != ".html":
+            if each.is_file() and not each.name.endswith((".html", ".alerts.jsonl")):
                 each.unlink()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -14,12 +15,14 @@ from signal import SIGTERM
 from typing import NamedTuple
 
 from beepgpt.config.settings import Settings
-from beepgpt.errors import RunStopped
+from beepgpt.errors import RunStopped, TooLittle
+from beepgpt.figures import counted
 from beepgpt.runtime.console import print_event
 from beepgpt.runtime.places import log_of
 from beepgpt.runtime.running import STOPPED
 from beepgpt.runtime.workers import Stop
-from beepgpt.up.children import Child, Service, ended, environment_with
+from beepgpt.training.parts import LEAST_ANSWERED
+from beepgpt.up.children import Child, Service, ended, why_ended
 from beepgpt.up.enough import ExamplesSoFar
 from beepgpt.up.folder import DataFolder, fingerprint_of
 from beepgpt.up.nights import next_night
@@ -30,8 +33,8 @@ LOOK_EVERY = 2.0
 """Seconds between two looks at what is to be done."""
 COUNT_EVERY = 20.0
 """Seconds between two counts of examples, as long as there is no model; then between two looks for outcomes."""
-SAY_EVERY = 600.0
-"""Seconds between two lines about how many are missing."""
+STEP = LEAST_ANSWERED // 10
+"""Examples between two lines about how many there are."""
 FIGURES_EVERY = 3_600.0
 """Seconds between two computations of the live figures."""
 ORDER = ("ingest", "examples", "score", "alert")
@@ -58,9 +61,8 @@ class UpPlan:
     def env(self) -> dict[str, str]:
         """The environment of the commands."""
         named = {} if self.config is None else {"BEEPGPT_CONFIG": str(self.config.resolve())}
-        return environment_with(
-            **named, BEEPGPT_ALERTS__STORE=str(self.data.alerts), BEEPGPT_SLACK__INTERACTIONS_TOPIC="slack.interactions"
-        )
+        ours = {"BEEPGPT_ALERTS__STORE": str(self.data.alerts), "BEEPGPT_SLACK__INTERACTIONS_TOPIC": "slack.interactions"}
+        return {**os.environ, **named, **ours}
 
     def arguments(self, name: str, port: int) -> Sequence[object]:
         """Of a command that runs for ever: as people run it by hand, with its metrics at `port`."""
@@ -79,21 +81,36 @@ class UpPlan:
         return "alert", read["predictions"], *also, "--model", data.model, "--to", data.topic("alerts"), *metrics
 
 
+FIRST_MODEL = "first model"
+"""What making one of an export is called."""
+NO_FAULTS = (None, *STOPPED, -SIGTERM, TooLittle.exit_status)
+"""How a command that ends by itself may end: it was not started, was done, was asked to end, or there is too little yet."""
+
+
 class EndedJob(NamedTuple):
     """A command that ended by itself."""
 
     at: float
     """Seconds since 1970."""
+    command: str
     status: int | None
     """None: it was not started."""
     words: Sequence[str]
     """What it said last."""
+
+    @property
+    def fault(self) -> str:
+        """How it ended, in words, if something is wrong; else nothing."""
+        return "" if self.status in NO_FAULTS else f"beepgpt {self.command} {why_ended(self.status, self.words)}"
 
 
 class LiveRun:
     """A run of `beepgpt up`."""
 
     def __init__(self, plan: UpPlan, stop: Stop) -> None:
+        """Raises BadCommand if the plan's export can't be the folder's history."""
+        self._fingerprint = "" if plan.export is None else fingerprint_of(plan.export)
+        plan.data.check_history(self._fingerprint)
         self.plan, self.stop = plan, stop
         self.services: dict[str, Service] = {}
         self.jobs: dict[str, EndedJob] = {}
@@ -104,6 +121,8 @@ class LiveRun:
         self.night = self._next_night()
         self._next: dict[str, float] = {}
         self._has_tried = False
+        self._said = -1
+        """Steps of examples that were there when their number was said last."""
 
     def run(self) -> int:
         """Do all of it until somebody asks to stop; returns the exit status. Raises RunStopped where a first step failed."""
@@ -124,31 +143,36 @@ class LiveRun:
         self._bring_history()
         self._start("ingest", "examples")
         if not data.has_model and self.plan.export is not None:
-            if self._once("first model", "try", self.plan.export, "--to", data.first, "--include", self.plan.include) == 0:
+            made = self._try(FIRST_MODEL, "try", self.plan.export, "--to", data.first, "--pages-only", "--include", self.plan.include)
+            if made.status == 0:
                 data.adopt_first()
-            elif not self.stop():
-                print_event("There is no model yet: what is said from now on is collected, until there is enough for one.")
+            else:
+                then = "what is said from now on is collected, until there is enough for one; more history would need a new folder"
+                self._say_no_model(made, then)
         if data.has_model:
             data.clear_first()
 
     def _bring_history(self) -> None:
-        """Put the export on the log, before anything live: behind live events all of it would be late. Raises BadCommand."""
+        """Put the export on the log, before anything live: behind live events all of it would be late."""
         data, export = self.plan.data, self.plan.export
-        fingerprint = "" if export is None else fingerprint_of(export)
-        data.check_history(fingerprint)
         if data.history is not None:
             return
         if export is not None:
-            data.note(begun=fingerprint)
+            data.note(begun=self._fingerprint)
             self._must("history", "ingest", export, "--to", data.topic("events"), "--include", self.plan.include)
         if not self.stop():
-            data.note(history=fingerprint)
+            data.note(history=self._fingerprint)
 
     def _must(self, name: str, *arguments: object, is_shown: bool = True) -> None:
-        status = self._once(name, *arguments, is_shown=is_shown)
-        if status and not self.stop():
-            said = self.jobs[name].words[-1:]
-            raise RunStopped(f"{name}: beepgpt {arguments[0]} {ended(status)}, and said last: {''.join(said) or 'nothing'}")
+        if (fault := self._once(name, *arguments, is_shown=is_shown).fault) and not self.stop():
+            raise RunStopped(f"{name}: {fault}")
+
+    def _try(self, name: str, *arguments: object, is_shown: bool = True) -> EndedJob:
+        """Run a command to its end, without which the rest goes on; a fault is reported."""
+        job = self._once(name, *arguments, is_shown=is_shown)
+        if job.fault and not self.stop():
+            print_event(f"{name}: {job.fault}", command=job.command, status=job.status)
+        return job
 
     # What goes on for ever
 
@@ -178,15 +202,21 @@ class LiveRun:
         self.so_far.look()
         if self.so_far.are_enough and not self._has_tried:
             self._has_tried = True
-            self._retrain("--since", self.so_far.judged_for)
-            if not (self.plan.data.has_model or self.stop()):
-                print_event("There is no model yet: the next night tries again.")
-        elif not self.so_far.are_enough:
-            self._every("say", SAY_EVERY, lambda: print_event(f"Collecting: {self.so_far.says} are there."))
+            made = self._retrain("--since", self.so_far.judged_for)
+            if not self.plan.data.has_model:
+                self._say_no_model(made, "the next night tries again")
+        elif not self.so_far.are_enough and self.so_far.count // STEP != self._said:
+            self._said = self.so_far.count // STEP
+            print_event(f"Collecting: {self.so_far.says}.")
 
-    def _retrain(self, *flags: object) -> None:
+    def _say_no_model(self, job: EndedJob, then: str) -> None:
+        """Say that a job made no first model, for a fault or since there is too little, and what comes `then`."""
+        if not self.stop():
+            print_event(f"{'The first model could not be made' if job.fault else 'There is no model yet'}: {then}.")
+
+    def _retrain(self, *flags: object) -> EndedJob:
         data = self.plan.data
-        self._once(TRAINING, "retrain", data.topic("examples"), "--model", data.model, *flags)
+        return self._try(TRAINING, "retrain", data.topic("examples"), "--model", data.model, *flags)
 
     def _look_at_outcomes(self) -> None:
         """Once there is an outcome, compute how well predictions do, as a page and as figures, from time to time."""
@@ -194,22 +224,22 @@ class LiveRun:
         if any(begin < end for begin, end in self.so_far.log.bounds("slack.outcomes").values()):
             shown = ("--model", data.model, "--to", data.outcomes_page, "--report", data.outcomes_report)
             arguments = ("outcomes", data.topic("outcomes"), *shown)
-            self._every("figures", FIGURES_EVERY, lambda: self._once("figures", *arguments, is_shown=False))
+            self._every("figures", FIGURES_EVERY, lambda: self._try("figures", *arguments, is_shown=False))
 
     def _pass_night(self) -> None:
         """Train anew, compute the figures, and clean the topics that nobody has open of what they keep no longer."""
         self._has_tried = False
         if self.plan.data.has_model:
             self._retrain()
-        self._once("topics", "topics", self.plan.data.log, "--partitions", 1, is_shown=False)
+        self._try("topics", "topics", self.plan.data.log, "--partitions", 1, is_shown=False)
         self._next.pop("figures", None)
         self.night = self._next_night()
 
     def _next_night(self) -> datetime:
         return next_night(datetime.now(UTC), self.plan.night, self.plan.settings.alerts.zone)
 
-    def _once(self, name: str, *arguments: object, is_shown: bool = True) -> int | None:
-        """Run a command to its end, or until somebody asks to stop; returns its exit status."""
+    def _once(self, name: str, *arguments: object, is_shown: bool = True) -> EndedJob:
+        """Run a command to its end, or until somebody asks to stop; returns how it ended."""
         child = Child(name, self.plan.env, is_shown)
         self.job = name
         with ThreadPoolExecutor(1) as pool:
@@ -219,8 +249,8 @@ class LiveRun:
                     child.stop()
                 wait([running], STOP_WITHIN)
         self.job = ""
-        self.jobs[name] = EndedJob(time.time(), running.result(), list(child.words))
-        return running.result()
+        self.jobs[name] = job = EndedJob(time.time(), str(arguments[0]), running.result(), list(child.words))
+        return job
 
     # The end
 
@@ -229,7 +259,7 @@ class LiveRun:
         found: Mapping[str, int | None] = {name: self.services[name].stop() for name in ORDER if name in self.services}
         for name, status in found.items():
             starts = self.services[name].starts
-            again = f", after {starts - 1} restarts" if starts > 1 else ""
+            again = f", after {counted(starts - 1, 'restart')}" if starts > 1 else ""
             print_event(f"{name} {ended(status)}{again}.", command=name, status=status, starts=starts)
         in_order = all(status in (None, *STOPPED, -SIGTERM) for status in found.values())
         if in_order:

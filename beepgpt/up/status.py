@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import Counter, deque
@@ -23,8 +24,8 @@ from beepgpt.alerts.database import BadAlertStore
 from beepgpt.connectors.http import Outbound
 from beepgpt.conversations.rules import DAY, SECOND
 from beepgpt.training.live import LiveThresholds, live_in, threshold_in
-from beepgpt.up.children import Service, ended
-from beepgpt.up.run import ORDER, TRAINING, LiveRun
+from beepgpt.up.children import Service
+from beepgpt.up.run import FIRST_MODEL, ORDER, TRAINING, EndedJob, LiveRun
 
 LOOK_EVERY = 5.0
 """Seconds between two looks at what the commands serve."""
@@ -35,12 +36,14 @@ TIMEOUT = 5.0
 DAYS = 7
 """Of alerts, that are shown."""
 COUNTED = {
-    "ingest": ("events", ("beepgpt_slack_written_total", "beepgpt_slack_filled_total")),
-    "examples": ("examples", ("beepgpt_examples_total",)),
-    "score": ("predictions", ("beepgpt_predictions_total",)),
-    "alert": ("alerts", ("beepgpt_alerts_decided_total",)),
+    "ingest": ("event", ("beepgpt_slack_written_total", "beepgpt_slack_filled_total")),
+    "examples": ("example", ("beepgpt_examples_total",)),
+    "score": ("prediction", ("beepgpt_predictions_total",)),
+    "alert": ("alert", ("beepgpt_alerts_decided_total",)),
 }
 """What each command makes, and which of its metrics count that."""
+IN_UTC = re.compile(r"\b(\d{4}-[01]\d-[0-3]\d[ T][0-2]\d:[0-5]\d(?::[0-5]\d(?:\.\d+)?)?)(?: UTC|Z)\b")
+"""A time of UTC that says so."""
 LAG = "beepgpt_consumer_lag_records"
 
 
@@ -116,19 +119,23 @@ class StatusWatch:
                 return refused.code, refused.read().decode()
 
     def values(self) -> dict[str, Any]:
-        """All that the page shows."""
+        """All that the page shows; times are those of `alerts.zone`."""
+        return dict(in_zone(self._values(), self._run.plan.settings.alerts.zone))
+
+    def _values(self) -> dict[str, Any]:
         run, settings = self._run, self._run.plan.settings
         zone = settings.alerts.zone
         return {
             "workspace": settings.conversations.workspace,
             "folder": str(run.plan.data.path),
+            "forgotten": str(settings.run.forgotten.expanduser()),
             "zone": zone,
             "now": shown_time(time.time(), zone),
             "since": shown_time(self._began, zone),
             "services": [self._service(name, run.services[name]) for name in ORDER if name in run.services],
             "job": run.job,
             "jobs": [
-                {"name": name, "at": shown_time(job.at, zone), "failed": bool(job.status), "how": ended(job.status), "words": job.words}
+                {"name": name, "at": shown_time(job.at, zone), "fault": self._fault(name, job), "words": job.words}
                 for name, job in sorted(dict(run.jobs).items(), key=lambda item: -item[1].at)
             ],
             "collected": None if run.plan.data.has_model else run.so_far.says,
@@ -139,13 +146,18 @@ class StatusWatch:
             "night": run.night.astimezone(ZoneInfo(zone)).strftime("%a %H:%M"),
         }
 
+    def _fault(self, name: str, job: EndedJob) -> str:
+        """What is wrong with a job, unless that is over: a first model may be made by another one."""
+        return "" if name == FIRST_MODEL and self._run.plan.data.has_model else job.fault
+
     def _service(self, name: str, service: Service) -> dict[str, Any]:
-        seen, runs = self._seen.get(name, Seen()), service.child.pid is not None
+        seen, fault = self._seen.get(name, Seen()), service.fault
+        is_down = bool(fault) and (service.child.pid is None or service.ends > 1)
         a_minute = seen.a_minute
         return {
             "name": name,
-            "state": "down" if not runs else "starting" if seen.why_not_ready else "running",
-            "why": f"{ended(service.status)}, and is started again" if not runs else seen.why_not_ready,
+            "state": "down" if is_down else "starting" if seen.why_not_ready else "running",
+            "why": fault if is_down else "; ".join(filter(None, (seen.why_not_ready, fault))),
             "since": shown_briefly(service.since, self._run.plan.settings.alerts.zone),
             "restarts": service.starts - 1,
             "makes": COUNTED[name][0],
@@ -174,7 +186,8 @@ class StatusWatch:
         """The live figures of the newest model that has some, as `beepgpt outcomes` reported them last; None: there are none yet."""
         with suppress(OSError, ValueError, KeyError, IndexError):
             found = orjson.loads(self._run.plan.data.outcomes_report.read_bytes())["models"]
-            return dict(max((each for each in found if each["judged"]), key=lambda each: str(each["until"])))
+            newest = max((each for each in found if each["judged"]), key=lambda each: str(each["until"]))
+            return {**newest, **{end: f"{newest[end]} UTC" for end in ("from", "until")}}
         return None
 
     def _alerts(self) -> list[dict[str, Any]]:
@@ -198,6 +211,21 @@ def sums_in(text: str) -> Counter[str]:
         for sample in family.samples:
             found[sample.name] += sample.value  # type: ignore[assignment]
     return found
+
+
+def in_zone(value: Any, zone: str) -> Any:
+    """The same value, in whose texts times of UTC, as commands say them, are those of a zone.
+
+    >>> in_zone({"words": ["It ends at 2026-11-29 23:19:43 UTC.", "2026-07-01T12:00:00.123Z WARNING"]}, "Europe/Berlin")
+    {'words': ['It ends at 2026-11-30 00:19:43 Europe/Berlin.', '2026-07-01 14:00:00 Europe/Berlin WARNING']}
+    """
+    if isinstance(value, str):
+        return IN_UTC.sub(
+            lambda found: f"{datetime.fromisoformat(found[1] + 'Z').astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M:%S} {zone}", value
+        )
+    if isinstance(value, dict):
+        return {name: in_zone(each, zone) for name, each in value.items()}
+    return [in_zone(each, zone) for each in value] if isinstance(value, list) else value
 
 
 def shown_time(at: float, zone: str) -> str:

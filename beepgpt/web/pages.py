@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from beepgpt.figures import count_of, decimals, in_days, percent, share, share_or_few, thousands, threshold, with_interval
+from beepgpt.figures import count_of, counted, decimals, in_days, percent, share, share_or_few, thousands, threshold, with_interval
 
 NO_BREAK = "\u00a0"
 """A space at which no line ends."""
@@ -65,6 +65,7 @@ def environment() -> Environment:
     )
     made.filters.update(
         count_of=count_of,
+        counted=counted,
         decimals=decimals,
         in_days=in_days,
         percent=lambda value, digits=0: _per_cent(percent(value, digits)),

@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from beepgpt.figures import counted
 from beepgpt.web import pages
 from beepgpt.web.local_server import Guard, Keys
 from beepgpt.web.pages import STATIC
@@ -69,21 +70,23 @@ class StatusPage:
 def verdict_of(found: Mapping[str, Any]) -> str:
     """The sentence that the page opens with.
 
-    >>> ingest = {"name": "ingest", "state": "running", "why": "", "a_minute": 12, "makes": "events", "lag": None}
-    >>> verdict_of({"services": [ingest], "collected": None, "job": ""})
-    'All is well: 12 events in the last minute.'
-    >>> verdict_of({"services": [ingest | {"state": "down", "why": "ended with status 1"}], "collected": None, "job": ""})
-    'ingest ended with status 1.'
+    >>> ingest = {"name": "ingest", "state": "running", "why": "", "a_minute": 1, "makes": "event", "lag": None}
+    >>> well = {"services": [ingest], "collected": None, "job": "", "jobs": []}
+    >>> verdict_of(well)
+    'All is well: 1 event in the last minute.'
+    >>> verdict_of(well | {"services": [ingest | {"state": "down", "why": "ended with status 1"}]})
+    'ingest: ended with status 1.'
+    >>> verdict_of(well | {"jobs": [{"name": "training", "fault": "beepgpt retrain was killed (SIGKILL)"}]})
+    'training: beepgpt retrain was killed (SIGKILL).'
     """
     services = found["services"]
-    for state in ("down", "starting"):
-        if those := [each for each in services if each["state"] == state]:
-            return (
-                "; ".join(f"{each['name']} {each['why']}" if state == "down" else f"{each['name']}: {each['why']}" for each in those) + "."
-            )
+    faults = [f"{each['name']}: {each['fault']}" for each in found["jobs"] if each["fault"]]
+    down, begin = ([f"{each['name']}: {each['why']}" for each in services if each["state"] == state] for state in ("down", "starting"))
+    if wrong := [*down, *faults] or begin:
+        return f"{'; '.join(wrong)}."
     if not services:
         return f"It begins: {found['job'] or 'nothing runs yet'}."
     if found["collected"]:
         return f"It collects: {found['collected']}."
     a_minute = services[0]["a_minute"]
-    return "All is well." if a_minute is None else f"All is well: {a_minute:,} {services[0]['makes']} in the last minute."
+    return "All is well." if a_minute is None else f"All is well: {counted(a_minute, services[0]['makes'])} in the last minute."

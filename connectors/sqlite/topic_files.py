@@ -174,8 +174,7 @@ def lock_writer(path: Path) -> int:
     """
     name = path.name.removesuffix(SUFFIX)
     in_use = TopicInUse(
-        f"{name}: another process writes to this topic ({path}): a topic has one writer. Stop that one first (fuser {path} names it), or"
-        " write to another topic"
+        f"{name}: another process writes to this topic ({path}): a topic has one writer. Stop that one first: fuser {path} names it"
     )
     return lock(path.with_name(f"{name}.lock"), in_use)
 

@@ -414,7 +414,7 @@ ROWS = (
         "alerts: who is alerted",
         "beepgpt/commands/alert_run.py",
         "tests/commands/test_alert_command.py::test_from_topic_to_slack_and_to_another_topic",
-        ("            say_new(store, follows=follows)\n", "            say_new(store, follows=False)\n"),
+        ("say_new(store, follows=follows, is_first", "say_new(store, follows=False, is_first"),
     ),
     mutation(
         "a digest in quiet hours counts as a message that waits for Slack",

@@ -148,7 +148,7 @@ ROWS = (
         "law 8",
         "beepgpt/training/validation.py",
         ("tests/laws/test_figures.py", VALIDATED),
-        ("metrics.threshold_for(known, precision)", "metrics.threshold_for(outcomes, precision)"),
+        ("metrics.threshold_for(known, each)", "metrics.threshold_for(outcomes, each)"),
     ),
     mutation(
         "a model is judged by another training set",
@@ -354,7 +354,7 @@ ROWS = (
         "retraining",
         "beepgpt/training/retraining.py",
         f"{LIVE}::test_a_candidate_is_taken_if_it_is_not_worse",
-        ("        if self.gain.high < 0:\n", "        if self.gain.low < 0:\n"),
+        ("return bool(self.gain.high < 0)", "return bool(self.gain.low < 0)"),
     ),
     mutation(
         "a candidate is taken though few points compare it",
@@ -368,7 +368,7 @@ ROWS = (
         "retraining",
         "beepgpt/training/retraining.py",
         f"{RETRAINED}::test_a_worse_candidate_is_not_taken_and_a_better_one_is",
-        ("        if self.gain.high < 0:\n", "        if self.gain.high < 0 and not force:\n"),
+        ("        if self.is_worse:\n", "        if self.is_worse and not force:\n"),
     ),
     mutation(
         "a candidate is compared on points from which the live model has learned",

@@ -297,10 +297,11 @@ def test_a_candidate_is_taken_if_it_is_not_worse(value: float, low: float, high:
     figure = Figure(value, low, high, points, conversations)
     compared = Comparison("live", DAY, points, figure, figure, nobody, nobody)
 
-    assert compared.why_not().partition(": a longer --since compares on more, back to 1970-01-01 00:00:00 UTC; --force")[0] == why
+    assert compared.why_not() == why and compared.can_reach_back
     assert compared.why_not(force=True) == ("" if why.startswith("too few") else why)
-    more = compared._replace(learned_until=DAY).why_not()
-    assert ("live has learned from all that was before 1970-01-02 00:00:00 UTC: retrain again" in more) == why.startswith("too few")
+    later = compared._replace(learned_until=DAY)
+    assert ("after 1970-01-02 00:00:00 UTC: live has learned from all that was before" in later.why_not()) == why.startswith("too few")
+    assert not later.can_reach_back
 
 
 BROKEN = {

@@ -17,11 +17,12 @@ import pytest
 import skops.io
 
 from beepgpt.conversations.rules import Rules
+from beepgpt.errors import TooLittle
 from beepgpt.simulation.workspace import Plan, live_records
 from beepgpt.training.archives import repeatable
 from beepgpt.training.folder import CARD, FITTED
 from beepgpt.training.models import TRUSTED, BadModel, load_model, save_model, train_here
-from beepgpt.training.points import Examples, TooLittle, examples_of
+from beepgpt.training.points import Examples, examples_of
 from beepgpt.training.ranking import Ranker, fit_ranker
 from beepgpt.training.splits import HandledWeak, SplitOptions
 from beepgpt.training.text import TextModel, fit_text

@@ -163,6 +163,10 @@ def test_a_live_folder_from_its_first_model_to_one_that_is_not_taken(tmp_path: P
     assert live_in(live) == version and {each.name: each.read_bytes() for each in version.iterdir() if each.is_file()} == before
     assert sorted(each.name for each in live.iterdir()) == [LIVE, "retrain.lock", VERSIONS]
 
+    few = retrained(str(source), live, SETTINGS, back=DAY, threads=1)
+    assert not few["taken"] and "too few to tell" in few["says"] and "--" not in few["says"]
+    assert few["more"] == {"Compares on more": ("--since", "2 days"), "Takes it all the same": ("--force",)}
+
     other = tmp_path / "other.jsonl"
     hours = replace(RULES, window=3)
     other.write_text("".join(json.dumps({**each, "spec": hours.spec}) + "\n" for each in lines))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from beepgpt.up.children import NOT_STARTED, Child, Service, environment_with, growing_pauses
+import os
+
+from beepgpt.up.children import NOT_STARTED, Child, Service, growing_pauses
 from tests.support.speed import wait_until
 
 
@@ -15,20 +17,20 @@ def test_pauses_grow_to_a_minute():
 
 def test_a_command_that_ends_is_started_again_and_its_last_words_are_kept(capfd):
     """With what it is wrong about, under its name."""
-    service = Service("settings", lambda port: ("settings", "nothing-like-it", "--config", f"at-{port}.toml"), environment_with())
+    service = Service("settings", lambda port: ("settings", "nothing-like-it", "--config", f"at-{port}.toml"), os.environ)
     wait_until(lambda: service.starts == 2, "it was started again")
     first = list(service.child.words)
     service.stop()
 
     assert any("nothing-like-it" in each or "at-" in each for each in first)
     said = capfd.readouterr().err
-    assert "settings ended with status 2, and is started again in 1 s. Its last words: " in said
-    assert f"settings: {first[0]}" in said
+    why = f"ended with status 2, and said last: {first[-1].removeprefix('beepgpt: ')}"
+    assert f"settings {why}. It is started again in 1 s." in said and f"settings: {first[0]}" in said
 
 
 def test_a_command_that_can_not_be_started_is_one_that_ended():
     """So it is tried again, as after all other ends."""
-    child = Child("settings", environment_with())
+    child = Child("settings", os.environ)
 
     assert child.run(["x" * (1 << 22)]) == NOT_STARTED  # the system takes no argument of that length
     assert list(child.words) == ["it can't be started: Argument list too long"]

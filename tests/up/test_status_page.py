@@ -27,15 +27,16 @@ INGEST = {
     "why": "",
     "since": "09:00",
     "restarts": 0,
-    "makes": "events",
+    "makes": "event",
     "a_minute": 12,
     "lag": None,
     "words": ["3 channels; 0 others are left out."],
 }
-ALERT = INGEST | {"name": "alert", "makes": "alerts", "a_minute": 1, "lag": 0, "restarts": 2, "words": ["Slack: Test"]}
+ALERT = INGEST | {"name": "alert", "makes": "alert", "a_minute": 1, "lag": 0, "restarts": 2, "words": ["Slack: Test"]}
 FOUND: dict[str, Any] = {
     "workspace": "acme",
     "folder": "/srv/acme",
+    "forgotten": "/home/beepgpt/forgotten.json",
     "zone": "Europe/Berlin",
     "now": "2026-11-29 10:00",
     "since": "2026-11-22 09:00",
@@ -48,14 +49,15 @@ FOUND: dict[str, Any] = {
     "trained": {"at": "2026-11-29 03:02", "says": "The candidate is not taken: it is worse."},
     "figures": {
         "model": "4f1c5a07e9e2",
-        "from": "2026-11-22 09:00",
-        "until": "2026-11-29 09:00",
+        "from": "2026-11-22 09:00:00 Europe/Berlin",
+        "until": "2026-11-29 09:00:00 Europe/Berlin",
         "first_replies": {"hit@1": SHARE},
         "answered": {"hit@1": SHARE, "hit@5": SHARE},
         "alerts": {"given": 80, "precision": SHARE, "threshold": 0.15},
     },
     "alerts": [{"day": "2026-11-28", "message": 5, "joined": 2, "not_joined": 1, "open": 2, "good": 1}],
 }
+CUT_OFF = "Array.from(document.querySelectorAll('td')).filter((each) => each.getBoundingClientRect().right > innerWidth).length"
 
 
 class Served:
@@ -92,12 +94,13 @@ def test_it_says_what_runs_and_leads_to_the_other_pages(served: Served, window: 
     page = window.new_page()
     page.goto(served.keys.address())
     page.wait_for_selector("#verdict")
-    for width in (1280, 390):
+    for width in (1280, 660, 390):
         page.set_viewport_size({"width": width, "height": 900})
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
             assert complaints(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert page.evaluate(CUT_OFF) == 0, f"all of each table is there at {width} pixels"
     assert page.inner_text("h1") == "All is well: 12 events in the last minute."
     text = page.inner_text("main")
     for words in ("2 of 3", "41 % (30–53)", "alerts from 15 % on", "Mon 03:00", "The candidate is not taken"):
@@ -112,9 +115,9 @@ def test_it_updates_itself_and_what_is_unfolded_stays(served: Served, window: Br
     page.clock.install()
     page.goto(served.keys.address())
     page.click("#lines-alert summary")
-    served.found |= {"services": [INGEST, ALERT | {"state": "down", "why": "was killed (SIGKILL), and is started again"}]}
+    served.found |= {"services": [INGEST, ALERT | {"state": "down", "why": "was killed (SIGKILL), and said last: Slack: Test"}]}
     page.clock.fast_forward(6_000)
-    page.get_by_role("heading", name="alert was killed (SIGKILL), and is started again.").wait_for()
+    page.get_by_role("heading", name="alert: was killed (SIGKILL), and said last: Slack: Test.").wait_for()
     assert page.get_attribute("#lines-alert", "open") is not None
     served.found |= {"services": [INGEST], "collected": "7 of the 200 answered examples that a first model needs", "model": None}
     page.clock.fast_forward(6_000)

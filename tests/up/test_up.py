@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -90,9 +91,14 @@ def test_from_an_export_to_an_alert_through_kills_to_the_end(tmp_path: Path):
     ends = [line for line in run.said.splitlines() if " ended with status 0" in line]
     assert [line.split()[0] for line in ends[-4:]] == ["ingest", "examples", "score", "alert"]
     assert SECRET not in run.said
+    assert "it is lost" not in run.said, "nothing was there before"
+    assert re.findall(r"--[a-z]+", run.said) == [], "flags of the commands are none of up's"
     assert data.stat().st_mode & 0o777 == 0o700
     assert {each.stat().st_mode & 0o077 for each in data.rglob("*")} == {0}
-    assert [each.name for each in (data / "first").rglob("*") if each.is_file() and each.suffix != ".html"] == []
+    left = {each.name: each for each in (data / "first").rglob("*") if each.is_file()}
+    assert left.keys() == {"index.html", "outcomes.html", "rehearsal.html", "rehearsal.alerts.jsonl", "report.html"}
+    named = re.findall(r"<code>([^<]*)</code>", "".join(left[each].read_text() for each in left if each.endswith(".html")))
+    assert {each for each in named if ".jsonl" in each or "set" in each} == {".alerts.jsonl"}, "no page names a file that is gone"
     assert len([each for each in events if each.get("text", "").startswith("After the copy")]) == 1
 
 
@@ -145,3 +151,23 @@ def test_what_is_wrong_is_said_before_anything_is_made(tmp_path: Path):
     assert timeless.returncode == 2 and "a time of day like 03:00 is expected" in timeless.stderr
     assert tokenless.returncode == 1 and "slack.bot_token is missing" in tokenless.stdout
     assert [each.name for each in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("not_allowed_token_type", "slack.app_token is refused (apps.connections.open: not_allowed_token_type): it is of another kind"),
+        ("missing_scope", "slack.app_token lacks the scope connections:write: generate another with it"),
+        ("", "slack.app_token is refused (apps.connections.open: invalid_auth): Slack does not know it: copy it again"),
+    ],
+)
+def test_an_app_token_that_opens_no_connection_is_refused_at_the_start(code: str, words: str, tmp_path: Path):
+    """The bot's token is known, and so all other checks pass; nothing is made."""
+    with workspace(SimulatedWorkspace(plan())) as (server, _):
+        settings = settings_of(server) | ({} if code else {"BEEPGPT_SLACK__APP_TOKEN": "xapp-1-wrong"})
+        if code:
+            server.faults.refuse["apps.connections.open"] = code
+        done = run_program("up", "--data", tmp_path / "live", env=settings)
+
+    assert done.returncode == 1 and words in " ".join(done.stdout.split()), done.stdout
+    assert "1 of 5 checks failed" in done.stdout and list(tmp_path.iterdir()) == []

@@ -20,8 +20,8 @@ def notes_on_history(followed: Mapping[str, str], listed: Mapping[str, str], the
     if new := [channel for channel in followed if channel not in there]:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(Counter(followed[channel] for channel in new).items()))
         notes.append(
-            f"Without history on the topic: {kinds} ({_some(new, listed)}). Theirs begins at {time_text(since)}. If the export has it, put"
-            " the export on an empty topic first, with the --include of this command."
+            f"Without history on the topic: {kinds} ({_some(new, listed)}). Theirs begins at {time_text(since)}. What an"
+            " export has of it can only come first: begin with that, on an empty topic or, with `beepgpt up`, in a new folder."
         )
     if left := sorted(set(there) - set(followed)):
         them, end = ("it", "its history ends") if len(left) == 1 else ("them", "their histories end")

@@ -54,7 +54,7 @@ def tokens_of(settings: SlackSettings, *, over_http: bool) -> SlackTokens:
         wrong.append("slack.signing_secret is missing: set BEEPGPT_SLACK__SIGNING_SECRET")
     if not over_http and not tokens.app.startswith("xapp-"):
         why = "is missing" if not tokens.app else "is no app-level token (xapp-…)"
-        wrong.append(f"slack.app_token {why}: set BEEPGPT_SLACK__APP_TOKEN, or use --http PORT")
+        wrong.append(f"slack.app_token {why}: set BEEPGPT_SLACK__APP_TOKEN")
     _check_nothing(wrong)
     return tokens
 

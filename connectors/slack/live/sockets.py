@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
 from beepgpt.connectors.http import Outbound
-from beepgpt.connectors.slack.live.web import BACKOFF, CallStopped, Web, silent
+from beepgpt.connectors.slack.live.web import BACKOFF, OPEN, CallStopped, Web, silent
 from beepgpt.errors import SlackFailed, SlackRefused
 from beepgpt.lenient_json import decode_json
 
@@ -195,7 +195,7 @@ class _Connection:
         kind, name = message.get("type"), message.get("envelope_id")
         if kind == "disconnect":
             if message.get("reason") == "link_disabled":
-                self._put(Failed(SlackFailed("Socket Mode was turned off for the app: turn it on in its settings, or use --http")))
+                self._put(Failed(SlackFailed("Socket Mode was turned off for the app: turn it on in its settings")))
             self.goodbye.set()
         elif isinstance(name, str) and isinstance(message.get("payload"), dict):
             retry = message.get("retry_attempt")
@@ -315,7 +315,7 @@ class SocketLine:
         tries = 0
         while not self._closing.is_set():
             try:
-                return _Connection(str(self._web.ask("apps.connections.open")["url"]), self.name, self._put, self._web.outbound)
+                return _Connection(str(self._web.ask(OPEN)["url"]), self.name, self._put, self._web.outbound)
             except (OSError, WebSocketException, SlackRefused, KeyError, ValueError) as error:
                 log.warning(
                     "a connection to Slack could not be opened", extra={"line": self.name, "why": f"{type(error).__name__}: {error}"}

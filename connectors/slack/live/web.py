@@ -25,6 +25,9 @@ BACKOFF = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds before each next try to connect or to call; the last one repeats."""
 PAGE = 999
 """Items that Slack is asked for at once: the most that it gives."""
+OPEN = "apps.connections.open"
+"""The method that opens a connection of Socket Mode, by the app's own token."""
+RATE_LIMITED = "rate limited"
 TOO_OLD_TO_ASK = 30.0
 """Seconds for one response of the Web API."""
 DEAD = {
@@ -146,7 +149,7 @@ class Web:
             if status == 429 or code == "ratelimited":
                 self.limited += 1
                 self._note(method, "rate_limited")
-                return "rate limited"
+                return RATE_LIMITED
             self._note(method, "refused" if status < 500 else "unclear")
             if code in DEAD or code == "missing_scope":
                 raise self._refusal(method, code, data) from None
@@ -180,6 +183,10 @@ class Web:
         if code in DEAD:
             return SlackFailed(f"{self.called} is refused ({method}: {code}): {DEAD[code]}")
         if code == "missing_scope" and method != "conversations.info":  # one channel's description may need more than those of others
+            if method == OPEN:
+                return SlackFailed(
+                    f"{self.called} lacks the scope connections:write: generate another with it (the app's Basic Information)"
+                )
             needed = str(data.get("needed", ""))
             manifest = "config/slack-app-private.yaml" if "groups:history" in needed else "config/slack-app.yaml"
             return SlackFailed(
