@@ -52,9 +52,9 @@ def test_what_was_made_with_other_settings_or_another_list_is_refused_at_the_sta
 @pytest.mark.parametrize(
     ("state", "why"),
     [
-        ({"begun": "half of another"}, "another export's history in part"),
+        ({"begun": "half of another"}, "another history is in by a part"),
         ({"history": ""}, "began with live events"),
-        ({"history": "x"}, "began with another export"),
+        ({"history": "x"}, "began with another history"),
     ],
 )
 def test_a_history_comes_first_and_whole_or_not_at_all(tmp_path: Path, state: dict[str, str], why: str):
@@ -65,7 +65,7 @@ def test_a_history_comes_first_and_whole_or_not_at_all(tmp_path: Path, state: di
     folder.note(**state)
     stop = Stop(signal=15)  # nothing is started
     with pytest.raises(BadCommand, match=why):
-        LiveRun(UpPlan(folder, read_settings(environ={}), None, export, "channels", time(3)), stop).run()
+        LiveRun(UpPlan(folder, read_settings(environ={}), None, export, None, "channels", time(3)), stop).run()
     folder.note(history=fingerprint_of(export))
 
-    assert LiveRun(UpPlan(folder, read_settings(environ={}), None, export, "channels", time(3)), stop).run() == 0
+    assert LiveRun(UpPlan(folder, read_settings(environ={}), None, export, None, "channels", time(3)), stop).run() == 0

@@ -21,6 +21,7 @@ from beepgpt.simulation.workspace import write_export
 from tests.support import program, run_program
 from tests.support.deploy import services
 from tests.support.kafka import started
+from tests.support.slack_server import ApiError
 from tests.support.speed import slowness, wait_until
 from tests.support.up import children_of, kill, page_of, plan, settings_of, values_on, wait_until_back, wait_until_live, workspace
 
@@ -100,6 +101,49 @@ def test_from_an_export_to_an_alert_through_kills_to_the_end(tmp_path: Path):
     named = re.findall(r"<code>([^<]*)</code>", "".join(left[each].read_text() for each in left if each.endswith(".html")))
     assert {each for each in named if ".jsonl" in each or "set" in each} == {".alerts.jsonl"}, "no page names a file that is gone"
     assert len([each for each in events if each.get("text", "").startswith("After the copy")]) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_without_an_export_the_history_comes_from_slack(tmp_path: Path):
+    """From two tokens to a first model: killed while it reads, it goes on; all that was said is on the log, and nothing of it is late."""
+    of, data = plan(), tmp_path / "live"
+    write_export(of, export := tmp_path / "acme.zip")
+    command = program("up", "--data", data, "--history", "60d")
+    with workspace(SimulatedWorkspace(of)) as (server, _):
+        server.workspace.load_export(export)
+        said = {(channel, ts) for channel, messages in server.workspace.messages.items() for ts in messages}
+        answer = server.methods["conversations.replies"]
+        server.methods["conversations.replies"] = refused = Refusing()
+        with started(command, tmp_path / "first", settings_of(server)) as run:
+            wait_until(lambda: refused.asked, "it reads", said=lambda: run.said)
+            started_by_it = children_of(run).values()
+            run.kill()
+            wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started_by_it), "what it started ends with it")
+        server.methods["conversations.replies"] = answer
+        server.workspace.post(meanwhile := next(iter(server.workspace.channels)), "U1", "Said between the two starts")
+        with started(command, tmp_path / "second", settings_of(server)) as run:
+            wait_until_live(run, data)
+            assert run.stop() == 0, run.said
+        with started(command, tmp_path / "third", settings_of(server)) as again:
+            wait_until(lambda: "ingest: Caught up" in again.said, "it goes on", said=lambda: again.said)
+            assert again.stop() == 0 and "history: " not in again.said, again.said
+    log = SqliteLog(f"sqlite://{data / 'log'}")
+    events = [each for each in (record.get("event", record) for record in values_on(log, "slack.events")) if "ts" in each]
+    assert said <= {(each["channel"], each["ts"]) for each in events}
+    assert [each["channel"] for each in events if each.get("text") == "Said between the two starts"] == [meanwhile]
+    assert values_on(log, "slack.late") == values_on(log, "slack.dead-letters") == []
+    assert "first model: " in run.said and not (data / "history").exists()
+
+
+class Refusing:
+    """A method of Slack's that is refused for its rate, whenever it is called."""
+
+    asked = 0
+
+    def __call__(self, given: dict[str, str]) -> dict[str, object]:
+        self.asked += 1
+        raise ApiError("ratelimited")
 
 
 @pytest.mark.slow

@@ -61,7 +61,7 @@ class HistoryJob:
 
 def read_histories(job: HistoryJob) -> dict[str, Any]:
     """Read what is not in the folder yet; returns the report. Raises BadCommand, SlackFailed or Interrupted."""
-    since = beginning_of(job.since, now_us())
+    since = beginning_of("--since", job.since, now_us())
     ours, folder = job.settings.slack, HistoryFolder(job.to)
     token = bot_token_of(ours)
     with needing("beepgpt history", "slack"):
@@ -83,17 +83,17 @@ def read_histories(job: HistoryJob) -> dict[str, Any]:
     return report_of(folder)
 
 
-def beginning_of(since: str, now: int) -> int:
-    """The time that `--since` names, in microseconds. Raises BadCommand.
+def beginning_of(flag: str, since: str, now: int) -> int:
+    """The time that a flag names, in microseconds: a duration before now, or a time. Raises BadCommand.
 
-    >>> time_text(beginning_of("7d", micros("1690360253.041239"))), time_text(beginning_of("2023-07-01", micros("1690360253.041239")))
-    ('2023-07-19 08:30:53 UTC', '2023-07-01 00:00:00 UTC')
+    >>> [time_text(beginning_of("--since", since, micros("1690360253.041239"))) for since in ("7d", "2023-07-01")]
+    ['2023-07-19 08:30:53 UTC', '2023-07-01 00:00:00 UTC']
     """
     for parse in (lambda text: now - microseconds(text), microseconds_of_moment):
         with suppress(ValueError):
             if (at := parse(since)) is not None and at < now:
                 return max(at, 0)
-    raise BadCommand(f"--since {since}: a duration like 180d is expected, or a time before now, like 2026-01-31")
+    raise BadCommand(f"{flag} {since}: a duration like 180d is expected, or a time before now, like 2026-01-31")
 
 
 def report_of(folder: HistoryFolder) -> dict[str, Any]:
