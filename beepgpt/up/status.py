@@ -42,7 +42,7 @@ COUNTED = {
     "alert": ("alert", ("beepgpt_alerts_decided_total",)),
 }
 """What each command makes, and which of its metrics count that."""
-IN_UTC = re.compile(r"\b(\d{4}-[01]\d-[0-3]\d[ T][0-2]\d:[0-5]\d(?::[0-5]\d(?:\.\d+)?)?)(?: UTC|Z)\b")
+IN_UTC = re.compile(r"\b(\d{4}-(?:0[1-9]|1[0-2])-[0-3]\d[ T](?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d+)?)?)(?: UTC|Z)\b")
 """A time of UTC that says so."""
 LAG = "beepgpt_consumer_lag_records"
 

@@ -377,10 +377,11 @@ def test_other_settings_are_refused_with_what_to_do():
     assert broken(audited(run_through(records, rules, ENCODING).examples)) == {}
 
 
-def test_a_late_event_is_in_no_prompt():
-    """Bo's message came a minute too late: the run never saw it, and neither does the audit."""
+@pytest.mark.parametrize("meanwhile", [post("C1", T0 + 60 * SECOND, "cy", "hi"), heartbeat(T0 + 60 * SECOND)])
+def test_a_late_event_is_in_no_prompt(meanwhile: Record):
+    """Bo's message came a minute too late, by a message or by a heartbeat: the run never saw it, and neither does the audit."""
     late = post("C1", T0 + SECOND, "bo", "late")
-    history = [post("C1", T0, "ana"), post("C1", T0 + 60 * SECOND, "cy", "hi"), late, heartbeat(T0 + 2 * DAY)]
+    history = [post("C1", T0, "ana"), meanwhile, late, heartbeat(T0 + 2 * DAY)]
     records = lines_of(history)
     run = run_through(records, RULES, ENCODING)
 

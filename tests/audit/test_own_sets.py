@@ -112,6 +112,9 @@ def test_rows_too_many_or_in_another_order_are_named(tmp_path: Path):
     pq.write_table(rows.take(pa.array([1, 0, *range(2, len(rows))])), table)
     assert "its prompt is not that of" in found_in(table.parent)[4]
 
+    pq.write_table(pa.concat_tables([rows, rows.slice(0, 1)]), table)
+    assert "1 rows more than the entries beside it name" in found_in(table.parent)[4]
+
 
 def test_the_command_tells_kept_broken_and_suspected_apart(tmp_path: Path):
     """README's two lines exit with 0; a changed row with 1; without what stands beside the rows, all is a guess: 3, and never 1."""

@@ -205,10 +205,13 @@ Step = tuple[list[bytes], list[bytes], list[bytes]]
 
 
 def interrupted(records: History, after_each: Sequence[str], rules: Rules) -> tuple[list[Step], dict[str, Any]]:
-    """What a run with snapshots, some of which another process takes up, has made after each record and at the end; its account."""
+    """What a run with snapshots, some of which another process takes up, has made after each record and at the end; its account.
+
+    What its last snapshot says of the end is taken up, too: the same command is given again.
+    """
     shard = Shard(rules, load_encoding(rules.encoding))
     steps = []
-    for record, what in zip([*records, None], [*after_each, "nothing"], strict=True):
+    for record, what in zip([*records, None, None], [*after_each, "resume", "nothing"], strict=True):
         if record is not None:
             read_into(shard, [record.line])
         else:

@@ -156,4 +156,18 @@ ROWS = (
         "tests/audit/test_foreign_places.py",
         ("cell = cells[back, len(place.window)]", "cell = cells[0, 0]"),
     ),
+    mutation(
+        "the audit takes for known what was late by a heartbeat",
+        "law 4",
+        "beepgpt/audit/history.py",
+        "tests/audit/test_audit.py::test_a_late_event_is_in_no_prompt",
+        ("if max(channel.clock, beat) - parsed.t > rules.lateness:", "if channel.clock - parsed.t > rules.lateness:"),
+    ),
+    mutation(
+        "rows of a table that no entry names are not looked for",
+        "law 7",
+        "beepgpt/audit/own_sets.py",
+        "tests/audit/test_own_sets.py::test_rows_too_many_or_in_another_order_are_named",
+        ("more = {**texts, **({self.table.name: table} if self.table else {}), ", "more = {**texts, "),
+    ),
 )

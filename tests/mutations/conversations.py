@@ -517,4 +517,14 @@ ROWS = (
             "self.written.add(settled_ts, identity, window, False)",
         ),
     ),
+    mutation(
+        "a snapshot after the end has a quiet channel as it was before",
+        "law 6",
+        "beepgpt/conversations/shard.py",
+        "tests/laws/test_one_result.py::TestLaw4OneResult::test_snapshot_and_resume_anywhere",
+        (
+            "        for name, followed in self.followed.items():\n            self._dirty[name] = None\n            for event in",
+            "        for followed in self.followed.values():\n            for event in",
+        ),
+    ),
 )

@@ -217,4 +217,14 @@ ROWS = (
         "tests/runtime/test_outages.py::test_an_outage_is_logged_when_it_begins_each_minute_and_when_it_is_over",
         ("max(count, self._most.get(name, count))", "count"),
     ),
+    mutation(
+        "a history of which the ingest was stopped is noted as in",
+        "law 6",
+        "beepgpt/up/run.py",
+        "tests/up/test_folder.py",
+        (
+            "        if not self.stop():\n            data.note(history=self._fingerprint)\n",
+            "        data.note(history=self._fingerprint)\n",
+        ),
+    ),
 )

@@ -296,7 +296,7 @@ ROWS = (
         "a model and its threshold are one thing",
         LIVE_PY,
         f"{LIVE}::test_the_same_model_with_another_threshold_is_another_pair",
-        ("for number, each in found if number.isdecimal()], reverse=True)]", "for number, each in found if number.isdecimal()])]"),
+        ("for number, each in found if number.isdecimal()], reverse=True)", "for number, each in found if number.isdecimal()])"),
     ),
     mutation(
         "predictions of the model before count from the new one's threshold on",

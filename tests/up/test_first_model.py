@@ -52,8 +52,8 @@ def test_how_many_examples_are_there_is_said_now_and_then(tmp_path: Path, capfd:
 
     def make(count: int) -> None:
         with log.writer("slack.examples") as writer:
-            examples = ({"answer": ["U1"], "prompt_ts": f"{1_700_000_000 + number}.000000"} for number in range(run.so_far.count, count))
-            writer.send([OutgoingRecord(each["prompt_ts"].encode(), orjson.dumps(each)) for each in examples])
+            times = [f"{1_700_000_000 + number}.000000" for number in range(run.so_far.count, count)]
+            writer.send([OutgoingRecord(each.encode(), orjson.dumps({"answer": ["U1"], "prompt_ts": each})) for each in times])
             writer.flush()
 
     for count in (0, 10, 25, 30, 199):

@@ -69,3 +69,14 @@ def test_a_history_comes_first_and_whole_or_not_at_all(tmp_path: Path, state: di
     folder.note(history=fingerprint_of(export))
 
     assert LiveRun(UpPlan(folder, read_settings(environ={}), None, export, None, "channels", time(3)), stop).run() == 0
+
+
+def test_a_history_that_was_stopped_is_not_in(tmp_path: Path):
+    """The next start goes on with it, before anything is live."""
+    write_export(Plan(messages=20, days=1, channels=1, people=3), export := tmp_path / "acme.zip")
+    folder = DataFolder(tmp_path / "live")
+    folder.take()
+    plan = UpPlan(folder, read_settings(environ={}), None, export, None, "channels", time(3))
+
+    assert LiveRun(plan, Stop(signal=15)).run() == 0 and folder.history is None
+    folder.check_history(fingerprint_of(export))
