@@ -183,16 +183,25 @@ def test_without_an_export_it_collects_until_there_is_enough(tmp_path: Path):
 
 
 def test_what_is_wrong_is_said_before_anything_is_made(tmp_path: Path):
-    """A folder of somebody else, a time that is none, a missing token."""
+    """A folder of somebody else, times that are none, two histories, a missing token."""
     (tmp_path / "notes.txt").write_text("mine")
     data = tmp_path / "live"
     env = {"BEEPGPT_CONVERSATIONS__WORKSPACE": "acme"}
-    foreign, timeless, tokenless = (
-        run_program("up", *more, env=env) for more in (("--data", tmp_path), ("--data", data, "--night", "soon"), ("--data", data))
+    foreign, timeless, tokenless, endless, both = (
+        run_program("up", "--data", *more, env=env)
+        for more in (
+            (tmp_path,),
+            (data, "--night", "soon"),
+            (data,),
+            (data, "--history", "long"),
+            (data, "--history", "7d", "--export", tmp_path),
+        )
     )
 
     assert foreign.returncode == 2 and "holds files that are not of `beepgpt up`" in foreign.stderr
     assert timeless.returncode == 2 and "a time of day like 03:00 is expected" in timeless.stderr
+    assert endless.returncode == 2 and "--history long: a duration like 180d is expected" in endless.stderr
+    assert both.returncode == 2 and "is for a first start without --export" in both.stderr
     assert tokenless.returncode == 1 and "slack.bot_token is missing" in tokenless.stdout
     assert [each.name for each in tmp_path.iterdir()] == ["notes.txt"]
 
