@@ -12,7 +12,7 @@ from beepgpt.alerts.database import SCHEMA, VERSION, BadAlertStore
 from beepgpt.alerts.decisions import Preferences
 from beepgpt.alerts.store import AlertStore
 from beepgpt.conversations.events import ts_text
-from beepgpt.conversations.rules import DAY, SECOND
+from beepgpt.conversations.rules import DAY, HOUR, MINUTE, SECOND
 from beepgpt.errors import SlackFailed
 from tests.support.alerts import NOON, Office, deletion, prediction
 from tests.support.slack_web_api import Workspace
@@ -154,6 +154,23 @@ def test_what_people_asked_for_follows_a_channel_to_its_new_id(tmp_path: Path):
     assert office.store.alert_states() == {"withdrawn": 1}
 
 
+def test_who_wrote_in_a_session_is_known_under_the_channel_s_new_id(tmp_path: Path):
+    """By Slack's events alone: no point shows yet what Bo wrote."""
+    office = Office(tmp_path)
+    office.opt_in("bo", "cy")
+    events = [
+        {"type": "message", "channel": "G1", "user": "ana", "ts": ts_text(NOON), "text": "Is it red?"},
+        {"type": "message", "channel": "G1", "user": "bo", "ts": ts_text(NOON + SECOND), "text": "It is."},
+        {"type": "channel_id_changed", "old_channel_id": "G1", "new_channel_id": "C1", "event_ts": ts_text(NOON + 2 * SECOND)},
+    ]
+    for event in events:
+        with office.store.transaction():
+            office.decider.apply_record(json.dumps(event).encode(), office.clock())
+    office.apply("prediction", prediction(NOON, channel="C1", people={"bo": 0.9, "cy": 0.9}))
+
+    assert [alert["user"] for alert in office.store.alerts_to_check()] == ["cy"]
+
+
 # What was deleted
 
 CANARY = "a-canary-in-the-mine"
@@ -279,6 +296,21 @@ def test_a_digest_that_was_sent_before_shows_nothing_again_and_does_not_count_fo
     again.work()
 
     assert len(slack.sent_to("bo")) == 2 and again.counts["refused:told_before"] == 1
+
+
+def test_a_digest_comes_once_on_a_day_of_its_reader(tmp_path: Path, slack: Workspace):
+    """At eight in the morning in Tokyo, where an hour later another day begins for those who go by UTC."""
+    office = Office(tmp_path, slack, digest_at=8 * 60)
+    slack.clock = lambda: office.clock() / SECOND
+    slack.user("bo", tz="Asia/Tokyo")
+    office.opt_in("bo", low="digest")
+    eight = NOON + 11 * HOUR
+    for minutes, digests in ((-10, 0), (1, 1), (30, 1), (70, 1), (24 * 60 + 1, 2)):
+        at = eight + minutes * MINUTE
+        office.clock.set(at + SECOND)
+        office.apply("prediction", prediction(at, people={"bo": 0.3}))
+        office.work()
+        assert len(slack.sent_to("bo")) == digests, minutes
 
 
 def test_a_long_digest_names_each_of_its_conversations(tmp_path: Path, slack: Workspace):

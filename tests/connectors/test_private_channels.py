@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,15 @@ def test_an_entrys_own_flags_count(tmp_path: Path, entry: dict[str, Any], kind: 
         export = open_export(exported(tmp_path / listing, {listed["name"]: SECRET}, **{listing: [listed]}), KINDS)
         strictest = max(kind, listing, key=("channels", "groups", "mpims", "dms").index)
         assert [(channel.kind, channel.is_listed) for channel in export.channels] == [(strictest, True)], listing
+
+
+@pytest.mark.parametrize(("one", "other"), list(permutations(("groups", "dms", "mpims"), 2)))
+def test_what_is_listed_as_two_private_kinds_needs_both(tmp_path: Path, one: Any, other: Any):
+    """Who asks for one of them has not asked for the other."""
+    listed = [{"id": "C1", "name": "x"}]
+    path = exported(tmp_path, {"x": SECRET}, **{one: listed, other: listed})
+
+    assert read(path, "channels", one) == set() and read(path, one, other) == {"C1"}
 
 
 def test_a_listing_counts_whatever_its_case_and_is_no_link(tmp_path: Path):

@@ -19,7 +19,7 @@ from beepgpt.connectors.log.records import Record
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.rules import DAY, Rules
 from beepgpt.dataflows import examples, labeling, scoring
-from beepgpt.dataflows.following import Following, parse_records
+from beepgpt.dataflows.following import FollowChannels, Following, parse_records
 from beepgpt.dataflows.label_examples import LabelingRun
 from beepgpt.dataflows.records import CallbackSink
 from beepgpt.dataflows.score_points import ScoringRun
@@ -28,7 +28,7 @@ from beepgpt.runtime.destinations import destination_of
 from beepgpt.runtime.recovery import BadRecovery
 from beepgpt.training.reloading import LocalModel
 from tests.dataflows.test_scoring import ByPlace
-from tests.support import NOW, chunks_of, lines_in, run_of
+from tests.support import NOW, chunks_of, heartbeat, lines_in, post, run_of
 from tests.support.scoring import workspace
 
 RULES = Rules(candidates=False)
@@ -151,6 +151,18 @@ def test_a_flow_for_bytewax_s_own_runner_says_what_it_needs(monkeypatch: pytest.
 
 ANA = b'{"type":"message","channel":"C1","user":"U0ANA","ts":"1716200000.000100","text":"Ready?"}'
 ANA_AT = 1_716_200_000_000_100
+
+
+@pytest.mark.parametrize(("is_stopped", "expected"), [(True, {"open": 2}), (False, {"censored": 2})])
+def test_an_input_that_was_stopped_elsewhere_has_not_ended(is_stopped: bool, expected: dict[str, int]):
+    """Another process of a cluster was asked to stop, and said so to every shard: what is open stays open for the resumed run."""
+    step = FollowChannels(following(), None)
+    step.on_batch(parse_records([("p", 0, [post("ana", minute=0).line, heartbeat(minute=1).line])], following()))
+    if is_stopped:
+        step.on_batch(parse_records([("p", 2, [])], following()))
+    ((_, (account,)),) = (each for each in step.on_eof()[0] if each[0] == "account")
+
+    assert {name: account[name] for name in ("open", "censored") if account[name]} == expected
 
 
 @pytest.mark.parametrize(

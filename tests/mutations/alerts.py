@@ -488,4 +488,18 @@ ROWS = (
             "        self._db.execute(\"UPDATE alert SET excerpt = '' WHERE id = ?\"",
         ),
     ),
+    mutation(
+        "a reader's digest goes by the days of another time zone",
+        "an alert is told once",
+        "beepgpt/alerts/delivery.py",
+        "tests/alerts/test_store.py::test_a_digest_comes_once_on_a_day_of_its_reader",
+        ('today = f"{local_time(now, zone):%Y-%m-%d}"', 'today = f"{local_time(now, self.policy.zone):%Y-%m-%d}"'),
+    ),
+    mutation(
+        "a root that only Slack's events tell of stays under the channel's old id",
+        "whoever takes part is not alerted",
+        "beepgpt/alerts/store.py",
+        "tests/alerts/test_store.py::test_who_wrote_in_a_session_is_known_under_the_channel_s_new_id",
+        ('("deleted", "channel"), ("root", "channel")),', '("deleted", "channel")),'),
+    ),
 )

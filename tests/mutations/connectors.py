@@ -146,4 +146,11 @@ ROWS = (
         "tests/runtime/test_folders.py",
         ("    new.replace(path)\n    sync_folder(path.parent)\n", "    new.replace(path)\n"),
     ),
+    mutation(
+        "a conversation of two private kinds is read if one of them is asked for",
+        "law 9",
+        "connectors/slack/export/contents.py",
+        "tests/connectors/test_private_channels.py::test_what_is_listed_as_two_private_kinds_needs_both",
+        ("kind = next((kind for kind in private if kind not in include),", "kind = next((kind for kind in private if kind in include),"),
+    ),
 )

@@ -190,4 +190,11 @@ ROWS = (
         "tests/dataflows/test_flow_state.py::test_a_record_is_from_the_future_of_the_time_it_was_written",
         ("        written = log_time(value.timestamp, now)\n", "        written = now\n"),
     ),
+    mutation(
+        "a stop of another process of a cluster ends the shards here",
+        "law 4",
+        "dataflows/following.py",
+        "tests/dataflows/test_flow_state.py::test_an_input_that_was_stopped_elsewhere_has_not_ended",
+        ("if not (self._is_stopped or self._is_stopping()):", "if not self._is_stopping():"),
+    ),
 )

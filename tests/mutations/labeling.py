@@ -153,4 +153,21 @@ ROWS = (
         "tests/labeling/test_labelers.py::test_few_shots_of_few_conversations_say_as_much_as_these",
         ("interval(right, len(set(groups_of(few_shots))))", "interval(right, len(few_shots))"),
     ),
+    mutation(
+        "what is retracted behind the span that is labeled is sent",
+        "law 9",
+        "beepgpt/commands/example_source.py",
+        "tests/commands/label/test_label.py::test_what_is_retracted_behind_the_end_of_a_span_is_not_sent",
+        (
+            "    is_gone = {record.key: record.value is None for _, record in log.records(address.topic) if record.key is not None}\n    since, until = address.since or 0, address.until\n",
+            "    since, until = address.since or 0, address.until\n    is_gone = {record.key: record.value is None for _, record in log.records(address.topic) if record.key is not None and record.timestamp <= (until or record.timestamp)}\n",
+        ),
+    ),
+    mutation(
+        "a run that lost its money behind the last example has ended",
+        "law 6",
+        "beepgpt/runtime/workers.py",
+        "tests/commands/label/test_label_faults.py::test_money_that_ends_behind_the_last_example_stops_the_run",
+        ("ended = self._has_ended and not self.stop()", "ended = self._has_ended"),
+    ),
 )

@@ -17,8 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from beepgpt.commands.example_source import input_of, look_at
+from beepgpt.config.settings import read_settings
+from beepgpt.connectors.log import OutgoingRecord
 from beepgpt.connectors.openai.responses import BadResponseStore
 from beepgpt.connectors.openai.values import AskedModel, Request
+from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.tokens import SUFFIX
 from beepgpt.errors import BadCommand
@@ -26,6 +30,7 @@ from beepgpt.labeling.asking import INSTRUCTIONS, Asking
 from beepgpt.labeling.few_shots import balanced, read_few_shots
 from beepgpt.runtime.recovery import BadRecovery
 from tests.support.labeling import Labels, account, asked_about, few_shots_in, made_examples, prompts_of, write
+from tests.support.logs import topic_on, write_to
 from tests.support.openai_model import by_hash, text_of
 from tests.support.openai_script import digest
 from tests.support.openai_server import KEY, Server, serving
@@ -275,6 +280,17 @@ def test_what_is_no_few_shot_is_named(labels: Labels, pos: str, neg: str, what: 
 
 
 # Retractions
+
+
+def test_what_is_retracted_behind_the_end_of_a_span_is_not_sent(files: SqliteLog):
+    """A topic is labeled up to a time, and knows of retractions from later: the message is gone now."""
+    topic, (gone, kept) = topic_on(files), made_examples()[:2]
+    keys = [json.loads(line)["id"].encode() for line in (gone, kept)]
+    for key, value, at in ((keys[0], gone, 1_000_000), (keys[1], kept, 1_000_000), (keys[0], None, 5_000_000)):
+        write_to(files, topic, OutgoingRecord(key, value, (), 0, at))
+    contents = look_at(input_of(f"{files.place}/{topic}?to=1970-01-01T00:00:03"), read_settings(environ={}))
+
+    assert contents.retracted == {keys[0].decode()}
 
 
 def test_what_is_retracted_is_neither_sent_nor_passed_on(server: Server, labels: Labels):

@@ -78,6 +78,18 @@ def test_what_stops_all_requests_stops_the_run(server: Server, labels: Labels, f
     assert server.record.paid_twice == 0
 
 
+def test_money_that_ends_behind_the_last_example_stops_the_run(server: Server, tmp_path: Path):
+    """All is read and asked, and the answers say that there is no more money: the run has not ended, and goes on."""
+    labels = Labels(tmp_path / "work", [line for line in made_examples() if json.loads(line)["answer"]][:6])
+    server.latency, server.script = 0.5, Script(at=dict.fromkeys(range(2, 10), "quota"))
+    first = labels.run(server, recovery=True, provider__concurrency=8)
+    server.script = Script()
+    second = labels.run(server, recovery=True)
+
+    assert (first["ended"], second["ended"]) == (False, True) and account(first)["waiting"] > 0
+    labels.check()
+
+
 def test_a_provider_that_is_away_too_long_stops_the_run(server: Server, labels: Labels):
     """An outage makes no dead letters either."""
     server.script = Script(at=dict.fromkeys(range(20, 10_000), "500"))
