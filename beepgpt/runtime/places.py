@@ -118,7 +118,12 @@ def origin_of(source: str, include: tuple[slack_export.ChannelKind, ...]) -> Ori
         raise BadCommand(f"SOURCE {source}: a Slack export (zip or folder), a .jsonl of events, {EITHER} is expected")
     path = Path(source)
     if path.is_dir() or path.suffix.lower() == ".zip" or _begins_as_zip(path):
-        return Origin(source, export=slack_export.open_export(path, include))
+        export = slack_export.open_export(path, include)
+        if not export.is_whole:
+            raise slack_export.BadExport(
+                f"{path}: `beepgpt history` has still to read some of its channels: give that command again, with --to {path}"
+            )
+        return Origin(source, export=export)
     jsonl.check_readable(path)
     slack_export.check_no_slackdump_file(path)
     return Origin(source, file=path)
