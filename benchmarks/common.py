@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
@@ -48,6 +49,8 @@ class Run:
     seconds: float
     """Of the whole process, start-up and all."""
     cpu_seconds: float
+    waited: float
+    """Seconds in which its main thread could have gone on, and the machine did other things; 0 without Linux's /proc."""
     peak_mb: float
     report: dict[str, Any]
     """What the program says of itself; its own `seconds` begin after start-up."""
@@ -175,14 +178,26 @@ def run(command: Sequence[str], folder: Path, report: Path) -> Run:
     with log.open("wb") as out:
         began = time.monotonic()
         process = subprocess.Popen(command, cwd=folder, env=environment(), stdout=out, stderr=out, stdin=subprocess.DEVNULL)
-        _, status, used = os.wait4(process.pid, 0)
+        waited = 0.0
+        while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
+            waited = max(waited, _waited(process.pid))
+            time.sleep(0.005)
+        _, status, used = ended
         seconds = time.monotonic() - began
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise Failed(f"exit status {process.returncode}: {last_words(log.read_text('utf-8', 'replace'))}")
     kilobyte = 1 if sys.platform == "darwin" else 1 << 10
     peak_mb = used.ru_maxrss * kilobyte / (1 << 20)
-    return Run(round(seconds, 3), round(used.ru_utime + used.ru_stime, 3), round(peak_mb, 1), json.loads(report.read_bytes()))
+    return Run(
+        round(seconds, 3), round(used.ru_utime + used.ru_stime, 3), round(waited, 3), round(peak_mb, 1), json.loads(report.read_bytes())
+    )
+
+
+def _waited(process: int) -> float:
+    with suppress(OSError):
+        return int(Path(f"/proc/{process}/task/{process}/schedstat").read_text().split()[1]) / 1e9
+    return 0.0
 
 
 # Results

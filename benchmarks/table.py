@@ -389,16 +389,19 @@ def _ranged(of: dict[str, Any]) -> str:
 
 def tables(of: dict[str, Any]) -> str:
     """A table of examples against lines of JSON."""
-    seconds, shares, wanted = of["cpu_seconds"], of["shares"], of["wanted"]
+    cpu, shares, wanted = of["cpu_seconds"], of["shares"], of["wanted"]
     compared = (
         ("size", *(f"{of['bytes'][name] / 1e6:,.0f} MB" for name in ("lines", "table")), shares["size"], wanted["size"]),
-        ("made by `beepgpt examples`", *_seconds(seconds, "lines", "table"), 1 + shares["write"], 1 + wanted["write"]),
-        ("read by pandas", *_seconds(seconds, "read_json", "read_parquet"), 1 / shares["read"], 1 / wanted["read"]),
+        ("made by `beepgpt examples`", *_seconds(of["seconds"], "lines", "table"), 1 + shares["write"], 1 + wanted["write"]),
+        ("the same, of a processor", *_seconds(cpu, "lines", "table"), 1 + shares["write_cpu"], 1 + wanted["write"]),
+        ("read by pandas, of a processor", *_seconds(cpu, "read_json", "read_parquet"), 1 / shares["read"], 1 / wanted["read"]),
     )
     rows = [[*map(str, what), f"{share:.2f}", f"{most:.2f}", verdict(share <= most)] for *what, share, most in compared]
     return (
         f"{of['examples']:,} examples with candidates, of {of['events']:,} events: `--to examples.jsonl` against `--to examples.parquet`."
-        f" A run that writes a table takes {100 * shares['write']:.0f} % more processor time, and reading it takes a fraction.\n\n"
+        f" A thread parses and writes a table while the run goes on: where it has a second processor the run takes"
+        f" {100 * shares['write']:.0f} % more time (without what the machine's other work, a load of {of['load_before']:g} on"
+        f" {of['machine']['cores']} processors, kept it waiting), and {100 * shares['write_cpu']:.0f} % more of a processor.\n\n"
         + table(["", "lines of JSON", "a table", "table to lines", "wanted at most", "reached"], rows)
     )
 

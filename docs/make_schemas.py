@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from beepgpt.conversations.record_fields import CANDIDATES, RECORDS, WINDOW, RecordField
+from beepgpt.conversations.record_fields import CANDIDATES, RECORDS, ROWS, RecordField
 
 SCHEMAS = Path(__file__).resolve().parent / "reference" / "schemas"
 TEXT = {"type": "string"}
@@ -25,7 +25,7 @@ PLAIN: dict[str, dict[str, Any]] = {
 
 
 def schema_of(record: str) -> dict[str, Any]:
-    """The JSON Schema of a kind of record. Further keys are allowed, as labels are; not in the window or among the candidates."""
+    """The JSON Schema of a kind of record. Further keys are allowed, as labels are; not in lists of rows or among the candidates."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": record,
@@ -41,8 +41,8 @@ def _object(fields: Iterable[RecordField]) -> dict[str, Any]:
 
 
 def _property(field: RecordField) -> dict[str, Any]:
-    if field.kind == "window":
-        what: dict[str, Any] = {"type": "array", "items": _object(WINDOW) | {"additionalProperties": False}}
+    if field.kind in ROWS:
+        what: dict[str, Any] = {"type": "array", "items": _object(ROWS[field.kind]) | {"additionalProperties": False}}
     elif field.kind == "candidates":
         what = _object(CANDIDATES) | {"additionalProperties": False}
     else:

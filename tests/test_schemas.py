@@ -12,11 +12,10 @@ from jsonschema import Draft202012Validator, ValidationError
 import beepgpt
 from beepgpt.conversations.points import PointEmitted
 from beepgpt.conversations.rules import Rules
-from docs.make_schemas import SCHEMAS, files, schema_of
+from docs.make_schemas import SCHEMAS, files
 from tests.support import run_of
+from tests.support.schemas import check, validator
 from tests.support.worlds import History, patient, worlds
-
-VALIDATORS = {record: Draft202012Validator(schema_of(record)) for record in ("example", "point", "retraction")}
 
 
 def test_the_files_are_those_of_the_code():
@@ -24,13 +23,6 @@ def test_the_files_are_those_of_the_code():
     assert {path.name: path.read_text("utf-8") for path in SCHEMAS.iterdir()} == files()
     for schema in files().values():
         Draft202012Validator.check_schema(orjson.loads(schema))
-
-
-def check(record: str, line: bytes) -> None:
-    """A line is of its schema, which names all of its keys."""
-    body = orjson.loads(line)
-    VALIDATORS[record].validate(body)
-    assert list(body) == [name for name in schema_of(record)["properties"] if name in body]
 
 
 @patient
@@ -63,7 +55,7 @@ def test_what_no_example_holds_is_against_the_schema(change: dict[str, Any], why
     """A text that is missing, times of another form, a window and candidates that lack something."""
     events = [beepgpt.ChatEvent.post("general", user, at, "Is it?") for user, at in (("ana", 1704103200_000000), ("bo", 1704103260_000000))]
     body = next(iter(beepgpt.examples(events))).body
-    VALIDATORS["example"].validate(body)
+    validator("example").validate(body)
 
     with pytest.raises(ValidationError, match=why):
-        VALIDATORS["example"].validate(body | change)
+        validator("example").validate(body | change)

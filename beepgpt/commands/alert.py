@@ -14,7 +14,7 @@ from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.flags import Json, Report, with_settings
 from beepgpt.commands.output import account_table, write_report
 from beepgpt.config.settings import Settings
-from beepgpt.connectors.files import jsonl
+from beepgpt.connectors.files import jsonl, parquet
 from beepgpt.connectors.log import parse_address
 from beepgpt.errors import BadCommand
 from beepgpt.figures import percent
@@ -49,6 +49,10 @@ def alert(
         raise BadCommand("--json: the alerts go to standard output already: name a file as --to, or leave it out")
     for place in (source, interactions, outcomes, deletions):
         if place is not None and "://" not in place:
+            if parquet.is_table(Path(place)):
+                raise BadCommand(
+                    f"{place}: lines of JSON or a topic are expected, and this is a table: beepgpt score … --to predictions.jsonl"
+                )
             jsonl.check_readable(Path(place))  # before a store is made
     written = [Path(each) for each in (to, report) if each is not None and each != "-" and not is_topic(str(each))]
     for path in written:

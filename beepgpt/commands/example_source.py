@@ -27,14 +27,14 @@ MAX_LINE = 16 << 20
 
 
 def input_of(source: str) -> Origin:
-    """SOURCE as a file of examples, or a topic. Raises BadCommand or CannotRead."""
+    """SOURCE as a file or a table of examples, or a topic. Raises BadCommand, CannotRead or NoArrow."""
     if is_topic(source):
         return Origin(source, address=parse_address(source))
     if "://" in source:
-        raise BadCommand(f"SOURCE {source}: a .jsonl of examples, {EITHER} is expected")
+        raise BadCommand(f"SOURCE {source}: a .jsonl or a .parquet of examples, {EITHER} is expected")
     path = Path(source)
     if parquet.is_table(path):
-        raise BadCommand(f"SOURCE {source}: lines of JSON are expected here, and this is a table: beepgpt examples … --to examples.jsonl")
+        return Origin(source, file=source_at(path).path)
     if path.is_dir() or zipfile.is_zipfile(path):
         raise BadCommand(f"SOURCE {source}: is no file of examples: make one of it first (beepgpt examples {source} --to examples.jsonl)")
     jsonl.check_readable(path)
@@ -64,9 +64,14 @@ def look_at(origin: Origin, settings: Settings) -> SourceContents:
     return SourceContents(lambda: _questions(values()), frozenset(key.decode("utf-8", "replace") for key in is_gone if is_gone[key]))
 
 
+def source_at(path: Path, **how: Any) -> jsonl.JsonlSource | parquet.ParquetSource:
+    """A Bytewax source of the lines of a file, or the rows of a table of examples. Raises CannotRead or NoArrow."""
+    return parquet.ParquetSource(path, "example", **how) if parquet.is_table(path) else jsonl.JsonlSource(path, max_line=MAX_LINE, **how)
+
+
 def lines_of(path: Path, **how: Any) -> Iterator[bytes]:
-    """The lines of a file; those of more than `MAX_LINE` bytes are skipped."""
-    return (each for each in records_in(jsonl.JsonlSource(path, max_line=MAX_LINE, **how)) if isinstance(each, bytes))
+    """The lines of a file or a table; those of more than `MAX_LINE` bytes are skipped."""
+    return (each for each in records_in(source_at(path, **how)) if isinstance(each, bytes))
 
 
 def _questions(lines: Iterator[bytes]) -> Iterator[LabelQuestion]:
@@ -107,8 +112,7 @@ def spec_in(origin: Origin, settings: Settings) -> SpecFound | None:
         found = next(iter(specs_on(log_of(settings, origin.address), origin.address.topic)), None)
     else:
         assert origin.file is not None
-        with origin.file.open("rb") as lines:
-            found = next((SpecFound(spec, None) for line in lines if (spec := _spec_of(line))), None)
+        found = next((SpecFound(spec, None) for line in lines_of(origin.file) if (spec := _spec_of(line))), None)
     return found and SpecFound(found.spec, settings_behind(found.spec, found.recorded, settings.rules))
 
 
@@ -153,6 +157,16 @@ def examples_of(source: str, to: Path, settings: Settings) -> Iterator[tuple[Pat
             else:
                 gone = spool(log_of(settings, address).records(address.topic), file)
         yield path, gone
+
+
+def check_examples(source: str, to: Path) -> None:
+    """Raise BadCommand or CannotRead if SOURCE can't be read, or would be overwritten: before anything is made."""
+    if is_topic(source):
+        return
+    if parquet.is_table(Path(source)):
+        parquet.parts_of(Path(source))
+    else:
+        file_of(source, to)
 
 
 def file_of(source: str, to: Path) -> Path:

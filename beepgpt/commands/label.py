@@ -40,7 +40,7 @@ NEEDED = {"provider": ("openai", "backoff", "aiolimiter", "detect_secrets", "pho
 
 @with_settings
 def label(
-    source: Annotated[str, typer.Argument(help="A .jsonl, or a topic (kafka://…, sqlite://…).")],
+    source: Annotated[str, typer.Argument(help="Examples: a .jsonl, a .parquet, or a topic (kafka://…, sqlite://…).")],
     to: Annotated[str, typer.Option(help="A .jsonl, a topic (kafka://…, sqlite://…), or -.")],
     settings: Settings,
     yes: Annotated[bool, typer.Option("--yes", help="Begin without asking; --max-cost holds all the same.")] = False,

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 
 from beepgpt import __version__
-from beepgpt.commands.example_source import MAX_LINE, pass_on_retractions, retractions_of, spec_in
+from beepgpt.commands.example_source import pass_on_retractions, retractions_of, source_at, spec_in
 from beepgpt.config.settings import Settings
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.rules import differing
@@ -109,22 +109,19 @@ def run_labeling(
         run = LabelingRun(
             labeler, known, retracted, is_excluded, ahead=ahead, is_stopping=worker.is_stopping, stop=stop.because, on_error=worker.fail
         )
-        source = source_of(
-            job.origin,
-            job.settings,
-            worker,
-            since=job.origin.since,
-            until=job.origin.until,
-            group=job.settings.kafka.group if recovery is not None else None,
-            max_line=MAX_LINE,
-        )
-        if worker.is_fresh and job.origin.file is not None:
-            pass_on_retractions(job.origin.file, job.to)
+        origin, settings = job.origin, job.settings
+        if origin.file is None:
+            group = settings.kafka.group if recovery is not None else None
+            source = source_of(origin, settings, worker, since=origin.since, until=origin.until, group=group)
+        else:
+            source = source_at(origin.file, stopping=worker.is_stopping, on_end=worker.end, progress=worker.read)
+            if worker.is_fresh:
+                pass_on_retractions(origin.file, job.to)
         sinks = _sinks(job, worker)
         formats = labeled_topics(topic_id_of(source)) if isinstance(job.to, Topics) else LABELED_LINES
         flow = labeling.labeling_flow(source, run, sinks, worker.accounts.append, formats)
-        names = {"version": __version__, "labeler": job.settings.labeling.labeler, "told": labeler.fingerprint}
-        return PreparedFlow(flow, LabelFigures(**run.figures(), lags=lambda: dict(worker.lags), topic=job.origin.topic, build=names))
+        names = {"version": __version__, "labeler": settings.labeling.labeler, "told": labeler.fingerprint}
+        return PreparedFlow(flow, LabelFigures(**run.figures(), lags=lambda: dict(worker.lags), topic=origin.topic, build=names))
 
     (report,), ended = run_flow(flow_run(job, job.settings.labeling.labeler, labeler.fingerprint, stop), build, recovery)
     status = status_of([report], job.origin)

@@ -13,7 +13,7 @@ from beepgpt.commands.reads import flags_of, read_by
 GROUP_OF = {
     **dict.fromkeys(("to", "from_", "report", "metrics", "recovery", "outcomes", "retractions", "valid", "names", "no_names"), WHERE),
     **dict.fromkeys(("members", "set", "interactions", "deletions", "store", "scratch", "few_shots", "broker", "source"), WHERE),
-    **dict.fromkeys(("data", "export"), WHERE),
+    **dict.fromkeys(("data", "export", "history"), WHERE),
     **dict.fromkeys(
         ("model", "against", "labeler", "learn_from", "epochs", "suffix", "way", "precision", "per_week", "deadline", "candidates_too"),
         MODEL,
@@ -25,7 +25,7 @@ GROUP_OF = {
 ORDER = (WHERE, WHAT, MODEL, HOW)
 METAVARS = {
     **dict.fromkeys(("to", "from_", "source", "outcomes", "interactions", "deletions"), "<place>"),
-    **dict.fromkeys(("since", "warmup", "pace", "every", "deadline"), "<duration>"),
+    **dict.fromkeys(("since", "history", "warmup", "pace", "every", "deadline"), "<duration>"),
     **dict.fromkeys(("labeler", "prefix", "reason", "shards", "suffix", "way"), "<name>"),
     **dict.fromkeys(("user", "channel", "message"), "<id>"),
     **dict.fromkeys(("broker", "http_host"), "<address>"),
@@ -51,6 +51,7 @@ EXAMPLES = {
     "experiment": "beepgpt experiment config/framings.toml --source acme-export.zip --to framings",
     "init": "beepgpt init --workspace acme --zone Europe/Berlin --broker kafka://localhost:9092",
     "check": "beepgpt check --config beepgpt.toml",
+    "history": "beepgpt history --to acme-history --since 180d",
     "up": "beepgpt up --data acme-live --export acme-export.zip",
     "backup": "beepgpt backup --data acme-live --to backups/monday",
     "topics": "beepgpt topics kafka://localhost:9092",

@@ -31,7 +31,9 @@ LEAST_KEPT = 0.02
 
 @with_settings
 def outcomes(
-    source: Annotated[str, typer.Argument(help="Outcomes: a .jsonl, kafka://host:port/slack.outcomes or sqlite:///folder/slack.outcomes.")],
+    source: Annotated[
+        str, typer.Argument(help="Outcomes: a .jsonl, a .parquet, kafka://host:port/slack.outcomes or sqlite:///folder/slack.outcomes.")
+    ],
     settings: Settings,
     model: Annotated[
         Path | None, typer.Option(help="The model's folder: its figures of validation are shown beside.", show_default=False)
@@ -101,7 +103,7 @@ def outcomes_in(source: str, settings: Settings) -> Iterator[dict[str, Any]]:
     """Read outcomes from a file or a topic. Raises BadCommand for a record that is none."""
     from beepgpt.training.outcomes import fault_of
 
-    for place, line in lines_with_places("SOURCE", source, settings):
+    for place, line in lines_with_places("SOURCE", source, settings, "outcome"):
         try:
             body = orjson.loads(line)
         except orjson.JSONDecodeError as error:

@@ -32,6 +32,7 @@ READS: dict[str, tuple[str, str]] = {
     "experiment": ("", "conversations training kafka labeling.few_shots provider run"),
     "init": ("", ""),
     "check": ("", "conversations run kafka cluster provider slack scoring alerts"),
+    "history": (f"run.forgotten {LOGS}", "slack"),
     "up": ("", "conversations run kafka labeling provider training scoring alerts slack"),
     "backup": ("", ""),
     "topics": ("run.rejects_kept", "kafka scoring.kept run.log_level run.log_format"),

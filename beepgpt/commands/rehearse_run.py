@@ -93,9 +93,9 @@ def history_in(source: str, outcomes: str | None, settings: Settings, model: Pat
     if model is not None and not (model / CARD).is_file():
         raise BadCommand(f"--model {model}: is no trained model: beepgpt train SET --to {model}")
     parts = None if model is None else {name_of(model): parts_of(orjson.loads((model / CARD).read_bytes()))}
-    named = [("PREDICTIONS", source), *([] if outcomes is None else [("--outcomes", outcomes)])]
+    named = [("PREDICTIONS", source, "prediction"), *([] if outcomes is None else [("--outcomes", outcomes, "outcome")])]
     gone: set[bytes] = set()
-    read = (each for name, place in named for each in lines_with_places(name, place, settings, gone))
+    read = (each for name, place, record in named for each in lines_with_places(name, place, settings, record, gone))
     history, unreadable = read_history(read, gone, parts)
     if gone:
         console.print(f"{len(gone):,} predictions are gone, since a message that they held was deleted.")

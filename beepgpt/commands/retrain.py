@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from beepgpt.commands.closing import say_next, show_summary
-from beepgpt.commands.example_source import file_of
+from beepgpt.commands.example_source import check_examples
 from beepgpt.commands.flags import Json, Report, duration_of, with_settings
 from beepgpt.commands.output import write_report
 from beepgpt.config.settings import Settings
@@ -22,14 +22,13 @@ from beepgpt.folders import make_folder
 from beepgpt.locks import lock
 from beepgpt.packages import needing
 from beepgpt.runtime.console import console, results
-from beepgpt.runtime.places import is_topic
 
 LOCK = "retrain.lock"
 
 
 @with_settings
 def retrain(
-    source: Annotated[str, typer.Argument(help="All examples so far: a .jsonl, or a topic (kafka://…, sqlite://…).")],
+    source: Annotated[str, typer.Argument(help="All examples so far: a .jsonl, a .parquet, or a topic (kafka://…, sqlite://…).")],
     settings: Settings,
     model: Annotated[Path, typer.Option(help="The folder that beepgpt score and beepgpt alert follow; a new one gets its first model.")],
     since: Annotated[str, typer.Option(help="How long before the last prompt the candidate ends, and they are compared.")] = "14d",
@@ -87,8 +86,7 @@ def retrained(
     from beepgpt.training.reloading import check_made_by
     from beepgpt.training.retraining import compare_with_live, live_kind, put_retrained
 
-    if not is_topic(source):
-        file_of(source, live)
+    check_examples(source, live)
     make_folder(live)
     kind, seed = live_kind(live)
     with locked(live), folder_in(live, ".retrain-") as folder, console.status("preparing") as status:

@@ -33,7 +33,7 @@ from beepgpt.runtime.places import check_apart, is_topic, origin_of
 def score(
     source: Annotated[str, typer.Argument(help="An export, a .jsonl of events, or a topic (kafka://…, sqlite://…).")],
     model: Annotated[Path, typer.Option(help="The model's folder, and newer ones there.")],
-    to: Annotated[str, typer.Option(help="A .jsonl, a topic (kafka://…, sqlite://…), or -.")],
+    to: Annotated[str, typer.Option(help="A .jsonl, a .parquet, a topic (kafka://…, sqlite://…), or -.")],
     settings: Settings,
     outcomes: Annotated[
         str | None,
@@ -68,7 +68,7 @@ def score(
         raise BadCommand("--json: the predictions go to standard output already: name a file as --to, or leave it out")
     if candidates_too is not None:
         settings = settings.model_copy(update={"scoring": settings.scoring.model_copy(update={"candidates": candidates_too})})
-    outputs = score_outputs_of(to, outcomes, settings)
+    outputs = score_outputs_of(to, outcomes, settings).with_parts(goes_on=recovery is not None or (settings.run.workers or 1) > 1)
     job = ScoreJob(
         source, outputs, model, settings, kinds_in("--include", include), moment_of("--since", since), moment_of("--until", until),
         duration_of("--deadline", deadline), recovery, pace_of(pace),

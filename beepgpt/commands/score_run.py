@@ -31,7 +31,7 @@ def check_job(job: ScoreJob, origin: Origin) -> None:
         raise BadCommand("--no-candidates: a model is asked about candidates: leave it out")
     if job.pace is not None:
         check_pace(job, origin)
-    if job.recovery is not None and (job.to.predictions is None or any(path.exists() and not path.is_file() for path in files.values())):
+    if job.recovery is not None and not job.to.is_seekable:
         raise BadCommand("--recovery needs a file or a topic as --to: what was printed can't be cut back to a snapshot")
     check_apart(job.source, files.values())
     taken: dict[tuple[str, str], str] = {} if address is None else {(address.place, address.topic): "SOURCE"}

@@ -10,6 +10,7 @@ from typing import Any
 
 from beepgpt.commands.provider import open_model
 from beepgpt.config.settings import Settings
+from beepgpt.connectors.files.parquet import ParquetSink
 from beepgpt.connectors.slack import export as slack_export
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.channel import FOREVER
@@ -112,7 +113,11 @@ def build(job: ScoreJob, origin: Origin, model: WatchedModel, worker: Worker) ->
     return PreparedFlow(
         flow,
         figures,
-        [model.watched(settings.scoring.watch / 1e6), SayPair(job.model, pair, print_event).watched()],
+        [
+            model.watched(settings.scoring.watch / 1e6),
+            SayPair(job.model, pair, print_event).watched(),
+            *(each for each in sinks.values() if isinstance(each, ParquetSink)),
+        ],
         {"model": model.name},
         lambda: {"figures": closing_figures(scoring)},
     )

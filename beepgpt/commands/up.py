@@ -15,7 +15,9 @@ from beepgpt.commands.checking import check_packages, check_slack, check_workspa
 from beepgpt.commands.flags import Include, with_settings
 from beepgpt.config.settings import Settings
 from beepgpt.errors import BadCommand
+from beepgpt.ingest.slack.histories import beginning_of
 from beepgpt.library.arguments import kinds_in
+from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import print_event
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.workers import Stop
@@ -29,6 +31,10 @@ def up(
     export: Annotated[
         Path | None, typer.Option(help="Of the first start: a Slack export, zip or folder, as history.", show_default=False)
     ] = None,
+    history: Annotated[
+        str | None,
+        typer.Option(help="Of the first start, without an export: how far back Slack's own history is read.", show_default=False),
+    ] = None,
     include: Include = "channels",
     port: Annotated[int, typer.Option(help="Where its page is; 0: on any port that is free.", min=0, max=65_535)] = 0,
     night: Annotated[str, typer.Option(help="When to train anew, by the clock of alerts.zone.")] = "03:00",
@@ -39,6 +45,10 @@ def up(
     """
     if export is not None and not export.exists():
         raise BadCommand(f"--export {export}: there is no such file or folder: give the zip that Slack's export page made")
+    if history is not None:
+        beginning_of("--history", history, now_us())
+        if export is not None:
+            raise BadCommand("--history: is for a first start without --export: give one of them")
     from beepgpt.up.folder import DataFolder
 
     at, folder, config = hour_of(night), DataFolder(data.resolve()), context.params["config"]
@@ -57,7 +67,7 @@ def up(
     try:
         folder.check_made_with(settings.rules, forgotten_of(settings))
         with stop.listening(), closing(local_server.listen(port)) as listener:
-            run = LiveRun(UpPlan(folder, settings, config, export, include, at), stop)
+            run = LiveRun(UpPlan(folder, settings, config, export if history is None else folder.fetched, history, include, at), stop)
             watch, keys = StatusWatch(run), local_server.Keys(listener.getsockname()[1], "up")
             print_event(f"What runs, and how well: {keys.address()}")
             with watch.watching(), local_server.serving(StatusPage(watch.values, folder.pages).app(keys), listener):

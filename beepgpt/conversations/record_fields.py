@@ -10,7 +10,7 @@ class RecordField(NamedTuple):
 
     name: str
     kind: str
-    """`text`, `time`, `integer`, `number`, `yes_no`, `texts`, `integers`, `numbers`; lists of rows: `window`, `candidates`."""
+    """`text`, `time`, `integer`, `number`, `yes_no`, `texts`, `integers`, `numbers`; `candidates`: columns; a list of rows: of `ROWS`."""
     about: str
     """What it means, in one sentence, for readers of tables and schemas."""
     may_be_null: bool = False
@@ -45,17 +45,41 @@ WINDOW = (
 )
 """A message of `window`."""
 
-_WHERE = (
-    RecordField("id", "text", "32 hex digits, the same in every run that makes this record."),
-    RecordField("spec", "text", "12 hex digits: the fingerprint of all settings that shape examples."),
-    RecordField("target", "text", "Whose answer counts: next_user, interacting_users or reactors."),
-    RecordField("scope", "text", "Sessions and threads (conversation), or all of a channel as one (channel)."),
-    RecordField("channel", "text", "The channel's id."),
+PEOPLE = (
+    RecordField("user", "text", "Who."),
+    RecordField("p", "number", "How probable it is that they answer."),
 )
-_SPEAKERS = (
-    RecordField("speakers", "integer", "People who had spoken in the conversation up to the point."),
-    RecordField("root_missing", "yes_no", "Whether the thread's root is not known."),
-    RecordField("prompt_ts", "time", "The time of the point: prompt and candidates say what was known then."),
+"""A person of `people`."""
+
+ROWS = {"window": WINDOW, "people": PEOPLE}
+"""The fields of a row, by the kind of a list."""
+
+_ID = RecordField("id", "text", "32 hex digits, the same in every run that makes this record.")
+_SPEC = RecordField("spec", "text", "12 hex digits: the fingerprint of all settings that shape examples.")
+_TARGET = RecordField("target", "text", "Whose answer counts: next_user, interacting_users or reactors.")
+_CHANNEL = RecordField("channel", "text", "The channel's id.")
+_WHERE = (
+    _ID,
+    _SPEC,
+    _TARGET,
+    RecordField("scope", "text", "Sessions and threads (conversation), or all of a channel as one (channel)."),
+    _CHANNEL,
+)
+_CONVERSATION = RecordField("conversation", "text", "The conversation's id: CHANNEL:TS:thread, CHANNEL:TS:session or CHANNEL:channel.")
+_SPOKEN = RecordField("speakers", "integer", "People who had spoken in the conversation up to the point.")
+_PROMPT_TS = RecordField("prompt_ts", "time", "The time of the point: prompt and candidates say what was known then.")
+_SPEAKERS = (_SPOKEN, RecordField("root_missing", "yes_no", "Whether the thread's root is not known."), _PROMPT_TS)
+_ANSWER_TS = RecordField("answer_ts", "time", "When the answer came; null if nobody answered.", may_be_null=True)
+_ANSWER = RecordField("answer", "texts", "Ids of the people who answered; empty if nobody did.")
+_MODEL = RecordField("model", "text", "The model's name: 12 hex digits of one that was trained here.")
+_PREDICTED = (
+    _MODEL,
+    RecordField(
+        "part", "text", "The point's part of the model's time: fit, choose or judge; null: its card doesn't say.", may_be_null=True
+    ),
+    RecordField("people", "people", "Who is likely to answer, likeliest first."),
+    RecordField("nobody", "number", "The probability that nobody answers."),
+    RecordField("other", "number", "The probability that somebody else answers."),
 )
 _SHOWN = (
     RecordField("window", "window", "The messages of the prompt, oldest first."),
@@ -65,11 +89,11 @@ _SHOWN = (
 )
 EXAMPLE = (
     *_WHERE,
-    RecordField("conversation", "text", "The conversation's id: CHANNEL:TS:thread, CHANNEL:TS:session or CHANNEL:channel."),
+    _CONVERSATION,
     *_SPEAKERS,
     RecordField("settled_ts", "time", "From when on the answer was certain."),
-    RecordField("answer_ts", "time", "When the answer came; null if nobody answered.", may_be_null=True),
-    RecordField("answer", "texts", "Ids of the people who answered; empty if nobody did."),
+    _ANSWER_TS,
+    _ANSWER,
     *_SHOWN,
 )
 """An example, in the order of its keys."""
@@ -87,6 +111,53 @@ RETRACTION = (
     RecordField("retracted_ts", "time", "When one of its messages was deleted."),
 )
 
+PREDICTION = (*POINT, *_PREDICTED)
+"""A point, and what a model predicts at it."""
+
+DELETION = (
+    _CHANNEL,
+    RecordField("ts", "time", "Which message was deleted: every prediction whose window names it is to be forgotten."),
+    RecordField("deleted_ts", "time", "When it was deleted."),
+)
+"""A deletion stands among predictions."""
+
+OUTCOME = (
+    _ID,
+    _SPEC,
+    _TARGET,
+    _CHANNEL,
+    _CONVERSATION,
+    _SPOKEN,
+    _PROMPT_TS,
+    RecordField("settled_ts", "time", "From when on it was certain how the point ended."),
+    RecordField("how", "text", "How the point ended: answered, silent, superseded, elsewhere, merged, moved or censored."),
+    _ANSWER_TS,
+    _ANSWER,
+    RecordField("rank", "integer", "The place of the likeliest person who answered; null if none of them was named.", may_be_null=True),
+    RecordField("p", "number", "The probability of the likeliest person who answered; null if none of them was named.", may_be_null=True),
+    *_PREDICTED,
+)
+"""What became of a prediction in one of its conversations; its id is the prediction's."""
+
+ALERT = (
+    RecordField("id", "text", "The same for the same person, kind and point."),
+    RecordField("user", "text", "Who was alerted."),
+    RecordField("kind", "text", "Why: they are likely to answer (answer), or asked for the topic (topic)."),
+    RecordField("way", "text", "How: by a direct message (direct), or in the list alone (list)."),
+    RecordField("reason", "text", "What decided it: likely, less_likely, quiet_hours or hourly_limit."),
+    RecordField("prediction", "text", "The prediction's id."),
+    _CONVERSATION,
+    _CHANNEL,
+    RecordField("message_ts", "time", "The message to which they were alerted."),
+    _PROMPT_TS,
+    RecordField("permalink", "text", "The message's address in Slack; null if Slack gave none.", may_be_null=True),
+    _MODEL,
+    RecordField("p", "number", "The probability that they answer; for a topic, how close the text is to it."),
+    RecordField("why", "text", "The explanation that the person sees, one line; it quotes no message."),
+    RecordField("alerted_ts", "time", "When it was decided."),
+)
+"""An alert, as it is forwarded to a topic or a webhook."""
+
 METRIC = (
     RecordField("command", "text", "What measured it: validate, outcomes or rehearse."),
     RecordField("metric", "text", "What was measured, as the command's report names it: hit@1, log_loss, precision, joined, alerts, ..."),
@@ -103,5 +174,14 @@ METRIC = (
 )
 """A number of a report, in the order of its keys."""
 
-RECORDS = {"example": EXAMPLE, "point": POINT, "retraction": RETRACTION, "metric": METRIC}
+RECORDS = {
+    "example": EXAMPLE,
+    "retraction": RETRACTION,
+    "point": POINT,
+    "prediction": PREDICTION,
+    "deletion": DELETION,
+    "outcome": OUTCOME,
+    "alert": ALERT,
+    "metric": METRIC,
+}
 """By name, what a schema can be made of."""

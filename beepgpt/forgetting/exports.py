@@ -31,7 +31,7 @@ def is_export(path: Path) -> bool:
 def is_of_export(path: Path) -> bool:
     """Whether something in an export's folder belongs to it: its lists, and its channels' folders of days."""
     if path.is_dir():
-        return not is_export(path) and any(date_of(each.name) for each in path.rglob("*.json"))
+        return not path.name.startswith(".") and not is_export(path) and any(date_of(each.name) for each in path.rglob("*.json"))
     return path.suffix == ".json"
 
 

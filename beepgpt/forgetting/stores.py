@@ -74,8 +74,13 @@ def clean_table(path: Path, cleaning: Cleaning) -> Removal:
                         writer.write_batch(batch.filter(kept))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise CannotRead(f"{path}: can't be read as a table ({error}): make it again, or remove it") from error
-    maker = "beepgpt examples" if parquet.is_of(path, "example") else "beepgpt validate"
-    return Removal(found, "rewritten" if found else "", maker if found else "")
+    return Removal(found, "rewritten" if found else "", _maker_of(path) if found else "")
+
+
+def _maker_of(path: Path) -> str:
+    """The command that makes a table again."""
+    makers = {"example": "beepgpt examples", "prediction": "beepgpt score", "outcome": "beepgpt score"}
+    return next((command for record, command in makers.items() if parquet.is_of(path, record)), "beepgpt validate")
 
 
 def _records_in(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:

@@ -303,9 +303,16 @@ class ScoreOutputs:
     """None: they are not written, as beside standard output or a topic that names none."""
     settings: Settings
     """Of the connection to the topics."""
+    in_parts: bool = False
+    """Whether tables are folders of parts, which a run can go on with, and several workers write."""
 
     def __str__(self) -> str:
         return "standard output" if self.predictions is None else str(self.predictions)
+
+    @property
+    def is_seekable(self) -> bool:
+        """Whether all of it can be cut back to a snapshot."""
+        return self.predictions is not None and all(path.is_file() or not path.exists() for path in self.lines().values())
 
     def files(self) -> dict[str, Path]:
         """The files, by their contents; deletions stand in one beside the predictions."""
@@ -313,6 +320,16 @@ class ScoreOutputs:
         if (path := found.get("predictions")) is not None and (beside := beside_of(path, "deletions")) is not None:
             found["deletions"] = beside
         return found
+
+    def tables(self) -> dict[str, Path]:
+        """Those of the files that are tables."""
+        return {name: path for name, path in self.files().items() if parquet.is_table(path)}
+
+    def with_parts(self, *, goes_on: bool) -> ScoreOutputs:
+        """The same, with tables in parts where a run can go on or has several workers. Raises NoSuchPlace, CannotWrite or NoArrow."""
+        for path in self.tables().values():
+            parquet.check_table(path, in_parts=goes_on)
+        return replace(self, in_parts=goes_on)
 
     def topics(self) -> dict[str, TopicAddress]:
         """The topics, by their contents."""
@@ -332,8 +349,13 @@ class ScoreOutputs:
         listener: SourceListener = NOBODY,
     ) -> dict[str, Sink[Any]]:
         """A sink of worker `number` for each output. `fresh`: files are begun again; `on_closed`: nobody reads standard output any more."""
-        sinks: dict[str, Sink[Any]] = {}
-        for name, path in self.files().items():
+        sinks: dict[str, Sink[Any]] = {
+            name: parquet.ParquetSink(
+                path, name.removesuffix("s"), name, in_parts=self.in_parts, worker=number, workers=workers, fresh=fresh
+            )
+            for name, path in self.tables().items()
+        }
+        for name, path in self.lines().items():
             if workers > 1:
                 _workers_folder(path).mkdir(parents=True, exist_ok=True)
             mine = path if workers == 1 else _workers_folder(path) / f"{name}-{number}.jsonl"
@@ -351,9 +373,14 @@ class ScoreOutputs:
             sinks["predictions"] = jsonl.StdoutSink(on_closed=on_closed)
         return sinks
 
+    def lines(self) -> dict[str, Path]:
+        """Those of the files that hold lines of JSON."""
+        tables = self.tables()
+        return {name: path for name, path in self.files().items() if name not in tables}
+
     def put_in_order(self, workers: int) -> None:
         """Put the workers' lines in one file each, in order, and remove the workers' files."""
-        for name, path in self.files().items():
+        for name, path in self.lines().items():
             _put_in_order(name, path, _workers_folder(path), workers)
 
     def tidy(self) -> None:
@@ -424,12 +451,15 @@ def check_score_topic(log: Log, address: TopicAddress, rules: Rules) -> None:
 
 
 def score_outputs_of(to: str, outcomes: str | None, settings: Settings) -> ScoreOutputs:
-    """Parse DEST and `--outcomes`; without it, outcomes stand beside a file of predictions. Raises BadCommand, CannotWrite."""
+    """Parse DEST and `--outcomes`; without it, outcomes stand beside a file or table of predictions, as one too.
+
+    Raises BadCommand, CannotWrite.
+    """
     predictions = _place_of(to, "--to")
     if outcomes is not None:
         return ScoreOutputs(predictions, _place_of(outcomes, "--outcomes"), settings)
     beside = beside_of(predictions, "outcomes") if isinstance(predictions, Path) else None
-    if beside is not None:
+    if beside is not None and not parquet.is_table(beside):
         jsonl.check_writable(beside)
     return ScoreOutputs(predictions, beside, settings)
 
@@ -437,12 +467,13 @@ def score_outputs_of(to: str, outcomes: str | None, settings: Settings) -> Score
 def beside_of(path: Path, what: str) -> Path | None:
     """The file beside predictions: of their outcomes, or of deletions. None beside a device or a pipe, where is no place for files.
 
-    >>> beside_of(Path("scores/predictions.jsonl"), "outcomes")
-    PosixPath('scores/predictions.outcomes.jsonl')
+    >>> beside_of(Path("scores/predictions.jsonl"), "outcomes"), beside_of(Path("predictions.parquet"), "outcomes")
+    (PosixPath('scores/predictions.outcomes.jsonl'), PosixPath('predictions.outcomes.parquet'))
     """
-    if path.exists() and not path.is_file():
+    is_table = parquet.is_table(path)
+    if path.exists() and not path.is_file() and not is_table:
         return None
-    return path.with_name(f"{path.name.removesuffix('.jsonl')}.{what}.jsonl")
+    return beside(path, f"{what}{path.suffix if is_table and what == 'outcomes' else '.jsonl'}")
 
 
 def _place_of(place: str, name: str) -> Path | TopicAddress | None:
@@ -451,10 +482,12 @@ def _place_of(place: str, name: str) -> Path | TopicAddress | None:
     if place == "-" and name == "--to":
         return None
     if "://" in place or place == "-":
-        raise BadCommand(f"{name} {place}: a .jsonl path{', -' if name == '--to' else ''}, {EITHER} is expected")
-    check_lines(Path(place), name)
-    jsonl.check_writable(Path(place))
-    return Path(place)
+        raise BadCommand(f"{name} {place}: a .jsonl or .parquet path{', -' if name == '--to' else ''}, {EITHER} is expected")
+    path = Path(place)
+    if not parquet.is_table(path):  # a table's place is checked once it is known whether it is a file or a folder
+        check_lines(path, name)
+        jsonl.check_writable(path)
+    return path
 
 
 OTHER_FORMATS = frozenset({".csv", ".tsv", ".parquet", ".xlsx", ".zip", ".gz", ".html", ".toml", ".sqlite"})

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
-from beepgpt.connectors.files import jsonl
+from beepgpt.connectors.files import jsonl, parquet
 from beepgpt.connectors.http import ENVIRONMENT, Outbound, place_of
 from beepgpt.connectors.log import EITHER, KAFKA, PATIENCE, SCHEMES, SQLITE, BadAddress, Log, LogSource, TopicAddress, parse_address
 from beepgpt.connectors.slack import export as slack_export
@@ -118,7 +118,12 @@ def origin_of(source: str, include: tuple[slack_export.ChannelKind, ...]) -> Ori
         raise BadCommand(f"SOURCE {source}: a Slack export (zip or folder), a .jsonl of events, {EITHER} is expected")
     path = Path(source)
     if path.is_dir() or path.suffix.lower() == ".zip" or _begins_as_zip(path):
-        return Origin(source, export=slack_export.open_export(path, include))
+        export = slack_export.open_export(path, include)
+        if not export.is_whole:
+            raise slack_export.BadExport(
+                f"{path}: `beepgpt history` has still to read some of its channels: give that command again, with --to {path}"
+            )
+        return Origin(source, export=export)
     jsonl.check_readable(path)
     slack_export.check_no_slackdump_file(path)
     return Origin(source, file=path)
@@ -174,13 +179,12 @@ def source_of(
     until: int | None = None,
     group: str | None = None,
     idle_clock: bool = False,
-    max_line: int = jsonl.MAX_LINE,
 ) -> Source[Chunk]:
     """The records of SOURCE.
 
     Of an export, those of channels in `shards`, made by the settings' rules. Of a topic, the partitions that the listener owns, of records
     that were written from `since` to `until` (microseconds); its offsets are committed to `group`, and with `idle_clock` the machine's
-    clock moves quiet partitions on. Of a file, lines of at most `max_line` bytes.
+    clock moves quiet partitions on.
     """
     common: dict[str, Any] = {"stopping": listener.is_stopping, "on_end": listener.end, "progress": listener.read}
     if origin.address is not None:
@@ -207,7 +211,7 @@ def source_of(
             **common,
         )
     assert origin.file is not None
-    return jsonl.JsonlSource(origin.file, max_line=max_line, **common)
+    return jsonl.JsonlSource(origin.file, **common)
 
 
 def topic_id_of(source: Source[Any]) -> str | None:
@@ -254,10 +258,13 @@ def values_in(source: Source[Chunk]) -> Iterator[tuple[str, int, Any]]:
                         yield of, number, value
 
 
-def lines_with_places(name: str, place: str, settings: Settings, tombstones: set[bytes] | None = None) -> Iterator[tuple[str, bytes]]:
-    """The lines of a file, or the values on a topic to its end as it is now, each with its place; `name`: what the command calls it.
+def lines_with_places(
+    name: str, place: str, settings: Settings, kind: str, tombstones: set[bytes] | None = None
+) -> Iterator[tuple[str, bytes]]:
+    """The lines of a file, the rows of a table, or the values on a topic to its end as it is now, each with its place.
 
-    `tombstones` takes the keys whose values are gone. Raises CannotRead if a file's last line was cut short.
+    `name`: what the command calls it. `kind`: of which records a table is expected to be. `tombstones` takes the keys whose values
+    are gone. Raises CannotRead if a file's last line was cut short, or a table can't be read.
     """
     if is_topic(place):
         address = topic_of(place, name)
@@ -268,6 +275,9 @@ def lines_with_places(name: str, place: str, settings: Settings, tombstones: set
                 tombstones.add(record.key)
         return
     path = Path(place)
+    if parquet.is_table(path):
+        yield from ((f"{path}:{number}", line) for number, line in enumerate(parquet.lines_of(path, kind), start=1))
+        return
     jsonl.check_readable(path)
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):

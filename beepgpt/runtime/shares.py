@@ -25,7 +25,7 @@ def shares_among(origin: Origin, workers: int) -> list[tuple[str, ...]]:
 
     Channels differ in size a thousandfold, so shards are weighed: of a file by some of its lines, of an export by its files' sizes.
     """
-    return [SHARDS] * workers if origin.address is not None else assign_shards(_weights(origin)[0], workers)
+    return [SHARDS] * workers if origin.address is not None or workers == 1 else assign_shards(_weights(origin)[0], workers)
 
 
 def with_workers(settings: Settings, origin: Origin, recovery: Path | None, *, alone: bool) -> Settings:

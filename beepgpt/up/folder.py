@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import sha256
@@ -24,6 +25,8 @@ from beepgpt.training.live import card_in, copy_pair, live_in, put_live
 
 INDEX = "index.html"
 """The page that `beepgpt try` makes."""
+FROM_SLACK = "slack"
+"""In place of an export's fingerprint: the history that Slack itself has."""
 STATE = "up.json"
 """By which a data folder is known, and whether its history is in."""
 
@@ -57,6 +60,11 @@ class DataFolder:
     def first(self) -> Path:
         """Where `beepgpt try` makes the first model; its pages stay."""
         return self.path / "first"
+
+    @property
+    def fetched(self) -> Path:
+        """Where `beepgpt history` puts what it reads, where no export is given; it stays as long as `first` has more than pages."""
+        return self.path / "history"
 
     @property
     def alerts(self) -> Path:
@@ -112,19 +120,17 @@ class DataFolder:
 
     @property
     def history(self) -> str | None:
-        """Which history is in: an export's fingerprint, or nothing ("") where `up` began without; None: none is in yet."""
+        """Which history is in: an export's fingerprint, FROM_SLACK, or nothing ("") where `up` began without; None: none is in yet."""
         return self._state().get("history")
 
     def check_history(self, fingerprint: str) -> None:
-        """Raise BadCommand if an export can't be the history any more, or if another one is in by a part; "": no export is given."""
+        """Raise BadCommand if what is given can't be the history any more, or if another one is in by a part; "": none is given."""
         history, begun = self.history, self._state().get("begun", fingerprint)
         if history is None and begun != fingerprint:
-            raise BadCommand(f"--export: {self.path} has another export's history in part: give that one, or name a new folder as --data")
+            raise BadCommand(f"--data {self.path}: another history is in by a part: give that one, or name a new folder")
         if history is not None and fingerprint not in ("", history):
-            began = "another export" if history else "live events"
-            raise BadCommand(
-                f"--export: {self.path} began with {began}, and behind that a history would be late: name a new folder as --data"
-            )
+            began = "another history" if history else "live events"
+            raise BadCommand(f"--data {self.path}: it began with {began}, and behind that a history would be late: name a new folder")
 
     def note(self, **state: object) -> None:
         """Note what is `begun`, or that the `history` is in, so that nothing of before joins the log any more; and the `rules`."""
@@ -152,7 +158,8 @@ class DataFolder:
         put_live(self.model, partial(copy_pair, self.first / "set" / MODELS / "local"))
 
     def clear_first(self) -> None:
-        """Remove what `try` wrote, once its model is the live one: it holds messages. Its pages stay, and the alerts that one leads to."""
+        """Remove what `try` read and wrote, once its model is the live one: it holds messages. Its pages and their alerts stay."""
+        shutil.rmtree(self.fetched, ignore_errors=True)
         for each in self.first.rglob("*"):
             if each.is_file() and not each.name.endswith((".html", ".alerts.jsonl")):
                 each.unlink()

@@ -24,7 +24,7 @@ from beepgpt.runtime.workers import Stop
 from beepgpt.training.parts import LEAST_ANSWERED
 from beepgpt.up.children import Child, Service, ended, why_ended
 from beepgpt.up.enough import ExamplesSoFar
-from beepgpt.up.folder import DataFolder, fingerprint_of
+from beepgpt.up.folder import FROM_SLACK, DataFolder, fingerprint_of
 from beepgpt.up.nights import next_night
 
 STOP_WITHIN = 0.2
@@ -54,6 +54,9 @@ class UpPlan:
     config: Path | None
     """The file of settings, if one was named; the commands read the same."""
     export: Path | None
+    """The history of the first start, or where it is put."""
+    since: str | None
+    """How far back it is read from Slack, into `export`; None: an export is given, or nothing."""
     include: str
     night: clock_time
 
@@ -108,8 +111,8 @@ class LiveRun:
     """A run of `beepgpt up`."""
 
     def __init__(self, plan: UpPlan, stop: Stop) -> None:
-        """Raises BadCommand if the plan's export can't be the folder's history."""
-        self._fingerprint = "" if plan.export is None else fingerprint_of(plan.export)
+        """Raises BadCommand if the plan's history can't be the folder's."""
+        self._fingerprint = "" if plan.export is None else FROM_SLACK if plan.since else fingerprint_of(plan.export)
         plan.data.check_history(self._fingerprint)
         self.plan, self.stop = plan, stop
         self.services: dict[str, Service] = {}
@@ -149,15 +152,15 @@ class LiveRun:
             else:
                 then = "what is said from now on is collected, until there is enough for one; more history would need a new folder"
                 self._say_no_model(made, then)
-        if data.has_model:
-            data.clear_first()
 
     def _bring_history(self) -> None:
-        """Put the export on the log, before anything live: behind live events all of it would be late."""
+        """Put the history on the log, before anything live: behind live events all of it would be late."""
         data, export = self.plan.data, self.plan.export
         if data.history is not None:
             return
-        if export is not None:
+        if self.plan.since is not None:
+            self._must("history", "history", "--to", data.fetched, "--since", self.plan.since, "--include", self.plan.include)
+        if export is not None and not self.stop():
             data.note(begun=self._fingerprint)
             self._must("history", "ingest", export, "--to", data.topic("events"), "--include", self.plan.include)
         if not self.stop():
@@ -187,6 +190,7 @@ class LiveRun:
         else:
             if "score" not in self.services:
                 print_event("There is a model: what is said from now on is scored, and people are alerted.")
+                self.plan.data.clear_first()
             self._start("score", "alert")
             self._every("outcomes", COUNT_EVERY, self._look_at_outcomes)
         if datetime.now(UTC) >= self.night:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from pyarrow.json import ParseOptions, ReadOptions, read_json
 
 from beepgpt.conversations.events import ts_text
-from beepgpt.conversations.record_fields import CANDIDATES, RECORDS, WINDOW, RecordField
+from beepgpt.conversations.record_fields import CANDIDATES, RECORDS, ROWS, RecordField
 
 TIME = pa.timestamp("us", tz="UTC")
 PLAIN = {"text": pa.string(), "time": TIME, "integer": pa.int64(), "number": pa.float64(), "yes_no": pa.bool_()}
@@ -24,8 +24,8 @@ TYPES = {**PLAIN, **LISTS}
 def schema_of(record: str) -> pa.Schema:
     """The columns of a kind of record, with their meanings as metadata.
 
-    A time is a timestamp; the window is two columns of lists (`window_ts`, `window_user`), and each column of the candidates one
-    (`candidates_user`, `candidates_closeness`): null where the settings leave candidates out.
+    A time is a timestamp; a list of rows is a column of lists for each of their fields (`window_ts`, `window_user`), and each column of the
+    candidates one (`candidates_user`, `candidates_closeness`): null where the settings leave candidates out.
 
     >>> str(schema_of("retraction").field("retracted_ts").type), schema_of("example").field("candidates_user").metadata
     ('timestamp[us, tz=UTC]', {b'description': b'Who might answer.'})
@@ -34,8 +34,9 @@ def schema_of(record: str) -> pa.Schema:
     for each in RECORDS[record]:
         if each.kind == "candidates":
             fields += [_column(f"{each.name}_{own.name}", TYPES[own.kind], own.about, True) for own in CANDIDATES]
-        elif each.kind == "window":
-            fields += [_column(f"{each.name}_{own.name}", pa.list_(TYPES[own.kind]), f"{each.about} {own.about}", False) for own in WINDOW]
+        elif each.kind in ROWS:
+            lists = [(own, pa.list_(TYPES[own.kind])) for own in ROWS[each.kind]]
+            fields += [_column(f"{each.name}_{own.name}", kind, f"{each.about} {own.about}", False) for own, kind in lists]
         else:
             fields.append(_column(each.name, TYPES[each.kind], each.about, each.may_be_null))
     return pa.schema(fields, metadata={"description": f"Records of beepgpt, each a row: {record}", "beepgpt.record": record})
@@ -53,8 +54,8 @@ def _parsed_schema(record: str) -> pa.Schema:
     for each in RECORDS[record]:
         if each.kind == "candidates":
             kind = pa.struct([(own.name, kinds[own.kind]) for own in CANDIDATES])
-        elif each.kind == "window":
-            kind = pa.list_(pa.struct([(own.name, kinds[own.kind]) for own in WINDOW]))
+        elif each.kind in ROWS:
+            kind = pa.list_(pa.struct([(own.name, kinds[own.kind]) for own in ROWS[each.kind]]))
         else:
             kind = kinds[each.kind]
         fields.append(pa.field(each.name, kind))
@@ -82,8 +83,8 @@ def _arrays(fields: Iterable[RecordField], columns: Mapping[str, pa.Array]) -> I
         column = columns[each.name]
         if each.kind == "candidates":
             yield from column.flatten()
-        elif each.kind == "window":
-            for own, values in zip(WINDOW, column.flatten().flatten(), strict=True):
+        elif each.kind in ROWS:
+            for own, values in zip(ROWS[each.kind], column.flatten().flatten(), strict=True):
                 yield pa.ListArray.from_arrays(column.offsets, _times(values) if own.kind == "time" else values)
         else:
             yield _times(column) if each.kind == "time" else column
@@ -97,8 +98,8 @@ def _times(texts: pa.Array) -> pa.Array:
 def fault_in(record: str, batch: pa.RecordBatch) -> tuple[str, int, str] | None:
     """A value that no record has, as another tool may write it: its column, its row in the batch, and what is wrong."""
     for each in RECORDS[record]:
-        if each.kind in ("candidates", "window"):
-            names = [f"{each.name}_{own.name}" for own in (CANDIDATES if each.kind == "candidates" else WINDOW)]
+        if inner := CANDIDATES if each.kind == "candidates" else ROWS.get(each.kind):
+            names = [f"{each.name}_{own.name}" for own in inner]
             lengths = [pc.fill_null(pc.list_value_length(batch[name]), -1) for name in names]
             for name, length in zip(names, lengths, strict=True):
                 if not length.equals(lengths[0]):
@@ -122,9 +123,10 @@ def lines_in(record: str, batch: pa.RecordBatch) -> Iterator[bytes]:
             if each.kind == "candidates":
                 if columns[f"{each.name}_user"][row] is not None:
                     body[each.name] = {own.name: columns[f"{each.name}_{own.name}"][row] for own in CANDIDATES}
-            elif each.kind == "window":
-                rows = zip(*(columns[f"{each.name}_{own.name}"][row] for own in WINDOW), strict=True)
-                body[each.name] = [dict(zip((own.name for own in WINDOW), values, strict=True)) for values in rows]
+            elif each.kind in ROWS:
+                names = [own.name for own in ROWS[each.kind]]
+                rows = zip(*(columns[f"{each.name}_{name}"][row] for name in names), strict=True)
+                body[each.name] = [dict(zip(names, values, strict=True)) for values in rows]
             else:
                 body[each.name] = columns[each.name][row]
         yield orjson.dumps(body)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
+from beepgpt.connectors.callbacks import never, nothing
+from beepgpt.connectors.files.jsonl import FileChanged, LineChunk
 from beepgpt.errors import BeepGPTError, CannotRead, CannotWrite, NoSuchPlace, cannot_write
 from beepgpt.folders import TABLE, move_into_place
 from beepgpt.locks import take
@@ -22,6 +28,8 @@ BATCH = 1_000
 """Lines that are made columns at a time, and rows that a part has at least, but for the last."""
 ROW_GROUP = 8_000
 """Rows of a row group, at most: as many are in memory while they are written."""
+AHEAD = 4
+"""Batches that may wait for the thread that writes: then whoever adds more waits, too."""
 OPTIONS: dict[str, Any] = {"compression": "zstd", "compression_level": 3, "use_dictionary": False}
 """A dictionary of values takes twice the time, and a third more room than zstd makes of the values themselves."""
 
@@ -145,24 +153,36 @@ def _arrow(path: Path) -> Any:
 
 
 class TableFile:
-    """A file of rows, which stands at its path once it is whole: a kill leaves nothing that looks like one."""
+    """A file of rows, which stands at its path once it is whole: a kill leaves nothing that looks like one.
+
+    A thread parses and writes, which Arrow does without Python's lock: meanwhile the program goes on.
+    """
 
     def __init__(self, path: Path, record: str) -> None:
         """Begin the file. Raises CannotWrite."""
         import pyarrow.parquet as pq
 
         self.path = path
-        self.rows = 0
         self._record = record
         self._batches: list[pa.RecordBatch] = []
+        self._thread = ThreadPoolExecutor(1, "table")
+        self._pending: deque[Future[None]] = deque()
         self._unfinished = _unfinished(path)
         self._file = os.fdopen(_taken(self._unfinished, path), "wb")
         self._writer = pq.ParquetWriter(self._file, _arrow(path).schema_of(record), **OPTIONS)
 
     def add(self, lines: list[bytes]) -> None:
-        """Append lines. Raises CannotWrite."""
+        """Append lines. Raises CannotWrite, also for lines that were added before."""
+        self._wait_for(AHEAD)
+        self._pending.append(self._thread.submit(self._append, lines))
+
+    def _wait_for(self, most: int) -> None:
+        """Wait until at most so many batches are pending."""
+        while len(self._pending) > most:
+            self._pending.popleft().result()
+
+    def _append(self, lines: list[bytes]) -> None:
         self._batches.append(_arrow(self.path).batch_of(self._record, lines))
-        self.rows += len(lines)
         if sum(each.num_rows for each in self._batches) >= ROW_GROUP:
             self._flush()
 
@@ -178,6 +198,8 @@ class TableFile:
 
     def close(self) -> None:
         """Write the rest; from now on the file stands at its path. Raises CannotWrite."""
+        self._wait_for(0)
+        self._thread.shutdown()
         self._flush()
         try:
             self._writer.close()
@@ -190,6 +212,7 @@ class TableFile:
 
     def abandon(self) -> None:
         """Remove what was written; what stands at the path stays."""
+        self._thread.shutdown(cancel_futures=True)
         with contextlib.suppress(OSError):
             self._writer.close()
         with contextlib.suppress(OSError):
@@ -223,14 +246,15 @@ class ParquetSink(FixedPartitionedSink[bytes, PartsState]):
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """The run has ended or was stopped, and its table stands from now on, even one of no rows; or it failed."""
-        if kind is None:
-            self.end()
-            return
-        if self.file is not None:
-            self.file.abandon()
-        if self._mark is not None:
-            os.close(self._mark)
-        self.file = self._mark = None
+        try:
+            if kind is None:
+                self.end()
+        finally:
+            if self.file is not None:
+                self.file.abandon()
+            if self._mark is not None:
+                os.close(self._mark)
+            self.file = self._mark = None
 
     def list_parts(self) -> list[str]:
         """Take the place, so that no other run writes there until this one has ended. Raises CannotWrite."""
@@ -349,7 +373,7 @@ def parts_of(path: Path) -> list[Path]:
     return found
 
 
-def lines_of(path: Path, record: str) -> Iterator[bytes]:
+def lines_of(path: Path, record: str) -> Generator[bytes, None, None]:
     """The rows of a table as lines of JSON, as they were written. Rows that were filtered or sorted elsewhere will do, too.
 
     Raises CannotRead, NoArrow.
@@ -372,7 +396,77 @@ def lines_of(path: Path, record: str) -> Iterator[bytes]:
                     yield from rows.lines_in(record, found)
                     before += batch.num_rows
         except (pa.ArrowException, OSError) as error:
-            raise CannotRead(f"{part}: can't be read as a table ({type(error).__name__}): make it again") from error
+            raise _unreadable(part, error) from error
+
+
+class ParquetSource(FixedPartitionedSource[LineChunk, int]):
+    """Reads the rows of a table as lines of JSON, in order. It goes on at a row, and a table that is shorter now is refused."""
+
+    def __init__(
+        self,
+        path: Path,
+        record: str,
+        *,
+        stopping: Callable[[], bool] = never,
+        on_end: Callable[[], None] = nothing,
+        progress: Callable[[int, float], None] = nothing,
+    ) -> None:
+        """Arguments as a JsonlSource has them. Raises CannotRead or NoArrow."""
+        self.path, self.record = path, record
+        self.stopping, self.on_end, self.progress = stopping, on_end, progress
+        self.rows = _rows_of(path)
+
+    def list_parts(self) -> list[str]:
+        return ["parquet"]
+
+    def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> _RowsPartition:
+        return _RowsPartition(self, resume_state or 0)
+
+
+class _RowsPartition(StatefulSourcePartition[LineChunk, int]):
+    def __init__(self, source: ParquetSource, row: int) -> None:
+        if row > source.rows:
+            raise FileChanged(
+                f"{source.path}: has fewer rows than before: give the same table, or start again without the old recovery store"
+            )
+        self._source, self._row = source, row
+        self._lines = lines_of(source.path, source.record)
+        next(islice(self._lines, row, row), None)
+
+    def next_batch(self) -> list[LineChunk]:
+        if self._source.stopping():
+            raise StopIteration
+        lines = list(islice(self._lines, BATCH))
+        if not lines:
+            self._source.on_end()
+            raise StopIteration
+        first, self._row = self._row + 1, self._row + len(lines)
+        self._source.progress(len(lines), self._row / self._source.rows)
+        return [(self._source.path.name, first, lines)]
+
+    def snapshot(self) -> int:
+        return self._row
+
+    def close(self) -> None:
+        self._lines.close()
+
+
+def _rows_of(path: Path) -> int:
+    _arrow(path)
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = 0
+    for part in parts_of(path):
+        try:
+            rows += pq.read_metadata(part).num_rows
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(part, error) from error
+    return rows
+
+
+def _unreadable(part: Path, error: Exception) -> CannotRead:
+    return CannotRead(f"{part}: can't be read as a table ({type(error).__name__}): make it again")
 
 
 def is_of(path: Path, record: str) -> bool:

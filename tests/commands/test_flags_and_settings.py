@@ -25,6 +25,7 @@ from beepgpt.simulation.workspace import Plan, write_export
 from beepgpt.web import local_server
 from tests.support.broker import Broker, GivenBroker
 from tests.support.ports import free_ports
+from tests.support.slack_server import Server
 
 NAMES = [name for group in COMMANDS.values() for name in group]
 PLAN = Plan(seed=7, messages=1_000, channels=4, people=20, days=30)
@@ -158,7 +159,7 @@ def test_a_command_reads_the_flags_that_it_offers_and_no_other_setting(read, fun
 
 def test_a_flag_that_is_not_read_and_a_setting_that_is_not_offered_would_be_seen():
     assert wrong("outcomes", {("scoring", "people")}) == ({("scoring", "threshold")}, {("scoring", "people")})
-    assert set(RUNS) | ALONE | ON_KAFKA | {"try_export", "demo", "up"} == set(READS)
+    assert set(RUNS) | ALONE | ON_KAFKA | {"try_export", "demo", "up", "history"} == set(READS)
 
 
 @pytest.mark.slow
@@ -173,6 +174,20 @@ def test_a_try_reads_what_it_names(tmp_path: Path):
         run(f"try acme.zip --to acme {INCLUDE}", may_fail=True)
 
     assert wrong("try_export", watch.read) == (set(), set())
+
+
+def test_history_reads_what_it_names(slack_server: Server, tmp_path: Path):
+    """Its flags, and what it needs of Slack."""
+    watch = Watch()
+    slack_server.workspace.add_channel("C1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        for name, value in slack_server.settings.items():
+            patch.setenv(name, value)
+        watch.begin(patch)
+        run("history --to acme", may_fail=True)
+
+    assert wrong("history", watch.read) == (set(), set()) and ("slack", "bot_token") in watch.read
 
 
 @pytest.mark.slow

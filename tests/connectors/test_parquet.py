@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import bytewax.operators as op
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,18 +16,20 @@ from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSource, run_main
 from hypothesis import given
+from hypothesis import strategies as st
 
 import beepgpt
 from beepgpt.connectors.files import parquet
 from beepgpt.connectors.files.arrow_rows import batch_of, lines_in, schema_of
 from beepgpt.conversations.forgetting import Forgotten
-from beepgpt.conversations.points import PointEmitted
+from beepgpt.conversations.outcomes import PredictedPoint, Probabilities, outcome_body, prediction_body
+from beepgpt.conversations.points import MessageDeleted, PointEmitted, PointSettled, deletion_bytes
 from beepgpt.conversations.record_fields import RECORDS
 from beepgpt.conversations.rules import Rules
 from beepgpt.errors import CannotRead, CannotWrite, NoSuchPlace
 from beepgpt.forgetting.kinds import found_in
 from beepgpt.forgetting.records import Cleaning
-from tests.support import beep, run_of, run_program
+from tests.support import beep, run_of
 from tests.support.tables import write_table
 from tests.support.worlds import History, patient, worlds
 
@@ -55,6 +58,37 @@ def test_a_table_has_the_values_of_the_lines(world: tuple[Rules, History]):
     for record, made in (("example", run.examples), ("point", points), ("retraction", run.retractions)):
         if made:
             assert list(lines_in(record, batch_of(record, made))) == made
+
+
+@patient
+@given(worlds(), st.lists(st.floats(0, 1), min_size=3, max_size=3), st.sampled_from([None, "judge"]), st.booleans())
+def test_so_has_one_of_predictions_and_of_what_became_of_them(
+    world: tuple[Rules, History], probabilities: list[float], part: str | None, with_candidates: bool
+):
+    """With nobody predicted, and with nulls."""
+    rules, history = world
+    entries = run_of(history, rules, points_since=0).points
+    bodies = {each.identity: json.loads(each.line) for each in entries if isinstance(each, PointEmitted)}
+    said = Probabilities([(user, p) for user, p in zip(("ana", "bo"), probabilities, strict=False) if p > 0.1], *probabilities[1:])
+    predictions = {
+        place: prediction_body(body, "m", part, said, most=1, with_candidates=with_candidates)
+        for body in bodies.values()
+        for place in body["conversations"]
+    }
+    predicted = {place: PredictedPoint(body["id"], body["speakers"], "m", orjson.dumps(body)) for place, body in predictions.items()}
+    made = {
+        "prediction": [orjson.dumps(body) for body in predictions.values()],
+        "outcome": [
+            orjson.dumps(outcome_body(predicted[each.conversation], each, rules.spec))
+            for each in entries
+            if isinstance(each, PointSettled) and each.conversation in predicted
+        ],
+        "deletion": [deletion_bytes(each) for each in entries if isinstance(each, MessageDeleted)],
+    }
+
+    for record, lines in made.items():
+        if lines:
+            assert list(lines_in(record, batch_of(record, lines))) == lines
 
 
 def test_each_column_says_what_it_means():
@@ -100,6 +134,14 @@ def test_a_run_writes_one_file(lines: list[bytes], tmp_path: Path):
         written(batches(given_lines), sink_at(out, fresh=True))
         assert list(parquet.lines_of(out, "example")) == given_lines
     assert [path.name for path in tmp_path.iterdir()] == ["examples.parquet"]
+
+
+def test_lines_that_are_no_records_are_not_left_out(lines: list[bytes], tmp_path: Path):
+    """What fails in the thread that writes fails the run, at the last lines, too."""
+    with pytest.raises(pa.ArrowInvalid), sink_at(tmp_path / "examples.parquet") as sink:
+        sink.list_parts()
+        sink.build_part("write", "examples", None).write_batch([b"no JSON\n" * parquet.BATCH + lines[0] + b"\n"])
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("dies_at", [1, 2, 4, 6])
@@ -196,8 +238,6 @@ def test_a_leak_in_a_table_is_found(export: Path, lines: list[bytes], tmp_path: 
     write_table(tmp_path / "examples.parquet", "example", leaking)
 
     assert beepgpt.audit_examples(export, tmp_path / "examples.parquet").is_broken
-    refused = run_program("label", tmp_path / "examples.parquet", "--to", tmp_path / "labeled.jsonl")
-    assert refused.returncode == 2 and "lines of JSON are expected here, and this is a table" in refused.stderr
 
 
 def test_retractions_beside_a_table_count(export: Path, lines: list[bytes], tmp_path: Path):

@@ -93,6 +93,24 @@ def test_a_run_that_fails_leaves_an_older_table(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
 
 
+@pytest.mark.parametrize("batches", [1, 8, 40])
+def test_a_full_disk_fails_the_run(tmp_path: Path, batches: int):
+    """Whether the thread that writes finds it at the end, in a row group before, or long before the last lines: an older table stands."""
+    out = tmp_path / "rows.parquet"
+    write_table(out, RECORD, rows(0, 5))
+    filled = f"""
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_500, 1_500))
+    with parquet.ParquetSink(path, RECORD, 'rows') as sink:
+        sink.list_parts()
+        sink.build_part('write', 'rows', None).write_batch([b"\\n".join(rows(0, {batches * parquet.BATCH})) + b"\\n"])"""
+
+    assert "rows.parquet: can't be written" in in_another_process(filled, out)
+
+    assert list(parquet.lines_of(out, RECORD)) == rows(0, 5)
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
+
+
 def killed_once(there: Callable[[], bool], *arguments: object, cwd: Path) -> None:
     """Start the command, and kill it by SIGKILL as soon as something is there."""
     process = subprocess.Popen(

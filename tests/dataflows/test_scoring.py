@@ -46,6 +46,7 @@ from tests.support.alerts import Clock, Office
 from tests.support.histories import Record
 from tests.support.openai_script import Script
 from tests.support.openai_server import serving
+from tests.support.schemas import check
 from tests.support.scoring import RULES, assert_served_as_trained, ranked, save, save_served, watched_model, workspace
 from tests.support.speed import slowness
 from tests.support.training import settings_for
@@ -144,6 +145,9 @@ def score(
     assert [*account.check(), *check_scores(account)] == []
     made = {name: lines_in(kept[name]) for name in ("predictions", "outcomes", "deletions")}
     decoded = {name: [json.loads(line) for line in of] for name, of in made.items()}
+    for name, of in decoded.items():
+        for each in of:
+            check(name.removesuffix("s"), each)
     return Run(**decoded, alerts=kept["alerts"], account=account, lines=[*made["predictions"], *made["outcomes"]])
 
 

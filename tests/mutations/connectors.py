@@ -174,6 +174,20 @@ ROWS = (
         ),
     ),
     mutation(
+        "lines that the thread could not write are missing in a table",
+        "law 6",
+        "connectors/files/parquet.py",
+        "tests/connectors/test_parquet.py::test_lines_that_are_no_records_are_not_left_out",
+        ("        self._wait_for(0)\n", ""),
+    ),
+    mutation(
+        "a run that goes on in a table reads its rows again",
+        "law 6",
+        "connectors/files/parquet.py",
+        "tests/commands/test_tables_read.py::test_a_table_is_read_in_chunks_and_gone_on_with",
+        ("        next(islice(self._lines, row, row), None)\n", ""),
+    ),
+    mutation(
         "a table is rewritten while a run writes it",
         "what is somebody's own stays",
         "beepgpt/forgetting/stores.py",

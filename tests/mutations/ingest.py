@@ -18,8 +18,30 @@ LIVE = "tests/ingest/test_ingest_slack.py"
 CATCHING_UP = "tests/ingest/test_catching_up.py"
 LOOP_PY = "beepgpt/ingest/slack/loop.py"
 INGEST = "tests/ingest/test_ingest.py"
+HISTORIES_PY, HISTORIES = "beepgpt/ingest/slack/histories.py", "tests/ingest/test_histories.py"
 
 ROWS = (
+    mutation(
+        "a history keeps a channel that has become private while it was read",
+        "law 9",
+        HISTORIES_PY,
+        HISTORIES,
+        ("        self._folder.keep_only(listed)\n", "        self._folder.keep_only([*listed, *self._folder.read])\n"),
+    ),
+    mutation(
+        "a history says what an edit made of a message after the time that it is of",
+        "law 1",
+        HISTORIES_PY,
+        HISTORIES,
+        ("if edited_at is None or edited_at <= until:", "if edited_at is None or until:"),
+    ),
+    mutation(
+        "a history that is not whole is read as an export",
+        "law 6",
+        "beepgpt/runtime/places.py",
+        HISTORIES,
+        ("        if not export.is_whole:\n", "        if not export.is_whole and not export.channels:\n"),
+    ),
     mutation(
         "the verification token is written to the topic",
         "law 9",

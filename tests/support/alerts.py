@@ -22,6 +22,7 @@ from beepgpt.conversations.outcomes import Probabilities, prediction_body
 from beepgpt.conversations.points import MessageDeleted, deletion_bytes
 from beepgpt.conversations.rules import SECOND, Rules
 from beepgpt.runtime.flow_metrics import Waits
+from tests.support.schemas import check
 from tests.support.slack_web_api import TOKEN, Workspace
 from tests.support.speed import slowness
 
@@ -157,10 +158,15 @@ class Office:
             how.pop("members", self.slack or Everybody()),
             self.slack,
             clock=self.clock,
-            forward=lambda alerts: self.forwarded.extend(map(dict, alerts)),
+            forward=self._forward,
             observe=lambda since, seconds: self.waits[since].add(seconds),
             **how,
         )
+
+    def _forward(self, alerts: Sequence[Mapping[str, Any]]) -> None:
+        for each in alerts:
+            check("alert", each)
+            self.forwarded.append(dict(each))
 
     def apply(self, kind: str, value: Mapping[str, Any]) -> None:
         """In a transaction, as the command does it."""

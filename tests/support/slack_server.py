@@ -154,6 +154,8 @@ class Server:
             "conversations.list": lambda given: self._page("channels", self._channels(given, member=False), given),
             "users.conversations": lambda given: self._page("channels", self._channels(given, member=True), given),
             "users.info": self._user,
+            "users.list": lambda given: self._page("members", self.workspace.users, given),
+            "conversations.members": lambda given: self._page("members", self.workspace.members.get(given["channel"], []), given),
             "conversations.info": self._info,
             "conversations.history": self._history,
             "conversations.replies": self._replies,
@@ -331,7 +333,7 @@ class Server:
         if not self._channel(given)["is_member"]:
             raise ApiError("not_in_channel")
 
-    def _page(self, name: str, items: list[dict[str, Any]], given: dict[str, str]) -> dict[str, Any]:
+    def _page(self, name: str, items: Sequence[Any], given: dict[str, str]) -> dict[str, Any]:
         start = int((given.get("cursor") or "c0")[1:])
         size = min(int(given.get("limit") or 100), self.page)
         more = start + size < len(items)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import threading
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 TEAM = "T0TEST"
@@ -24,6 +26,8 @@ class Workspace:
     events: list[dict[str, Any]] = field(default_factory=list)
     """All inner events, in order of their time."""
     members: dict[str, list[str]] = field(default_factory=dict)
+    users: list[dict[str, Any]] = field(default_factory=list)
+    """As `users.list` describes them."""
     lock: threading.RLock = field(default_factory=threading.RLock)
     _last: int = 0
 
@@ -44,6 +48,19 @@ class Workspace:
         }
         self.messages[channel] = {}
         return channel
+
+    def load_export(self, export: Path) -> None:
+        """All that an export (a zip) has was said here, too, and the app is in all of its channels."""
+        with zipfile.ZipFile(export) as archive:
+            contents = {name: json.loads(archive.read(name)) for name in archive.namelist()}
+        self.users = contents["users.json"]
+        ids = {}
+        for each, is_private in [(each, False) for each in contents["channels.json"]] + [(each, True) for each in contents["groups.json"]]:
+            ids[each["name"]] = self.add_channel(each["id"], each["name"], is_private=is_private)
+            self.members[each["id"]] = each["members"]
+        for name, messages in contents.items():
+            if "/" in name:
+                self.messages[ids[name.partition("/")[0]]] |= {each["ts"]: each for each in messages}
 
     def now(self) -> str:
         """A time that nothing else has."""

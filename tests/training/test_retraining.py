@@ -24,6 +24,7 @@ from beepgpt.training.splits import SplitOptions
 from beepgpt.training.validation import validate_models
 from tests.support.prepare import Set, made
 from tests.support.scoring import RULES, SPEC, ranked, save
+from tests.support.tables import write_table
 
 SETTINGS = read_settings(environ={})
 
@@ -131,11 +132,12 @@ def test_a_rehearsed_threshold_is_carried_over_by_volume(tmp_path: Path):
 @pytest.mark.timeout(900)
 def test_a_live_folder_from_its_first_model_to_one_that_is_not_taken(tmp_path: Path):
     """The first is taken, at the precision that a threshold reaches, with its candidate beside it and that one's figures; a candidate that
-    learned nonsense changes nothing.
+    learned nonsense changes nothing. A table is read as lines are.
     """
     lines = [json.loads(line) for line in ranked()[1]]
-    source, spoiled, live = tmp_path / "examples.jsonl", tmp_path / "spoiled.jsonl", tmp_path / "live"
-    source.write_text("".join(json.dumps(each) + "\n" for each in lines))
+    source, spoiled, live = tmp_path / "examples.parquet", tmp_path / "spoiled.jsonl", tmp_path / "live"
+    source.mkdir()
+    write_table(source / "part-00-00000.parquet", "example", ranked()[1])
     newest = max(float(each["prompt_ts"]) for each in lines)
     old = [each for each in lines if float(each["settled_ts"]) < newest - 6 * 86_400]
     answers = [each["answer"] for each in old]

@@ -31,7 +31,7 @@ def running(folder: DataFolder) -> Iterator[LiveRun]:
     write_export(Plan(messages=20, days=1, channels=1, people=3), export := folder.path.parent / "acme.zip")
     folder.take()
     stop = Stop()
-    run = LiveRun(UpPlan(folder, read_settings(environ={}), None, export, "channels", time(3)), stop)
+    run = LiveRun(UpPlan(folder, read_settings(environ={}), None, export, None, "channels", time(3)), stop)
     thread = threading.Thread(target=run.run)
     thread.start()
     try:
@@ -46,7 +46,7 @@ def test_how_many_examples_are_there_is_said_now_and_then(tmp_path: Path, capfd:
     """At each tenth of what is needed, and not in between; more than is needed is enough."""
     folder = DataFolder(tmp_path / "live")
     folder.take()
-    run = LiveRun(UpPlan(folder, read_settings(environ={}), None, None, "channels", time(3)), Stop())
+    run = LiveRun(UpPlan(folder, read_settings(environ={}), None, None, None, "channels", time(3)), Stop())
     log = run.so_far.log
     log.create([TopicSpec("slack.examples", 1, {"cleanup.policy": "compact"})])
 

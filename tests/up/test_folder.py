@@ -52,9 +52,9 @@ def test_what_was_made_with_other_settings_or_another_list_is_refused_at_the_sta
 @pytest.mark.parametrize(
     ("state", "why"),
     [
-        ({"begun": "half of another"}, "another export's history in part"),
+        ({"begun": "half of another"}, "another history is in by a part"),
         ({"history": ""}, "began with live events"),
-        ({"history": "x"}, "began with another export"),
+        ({"history": "x"}, "began with another history"),
     ],
 )
 def test_a_history_comes_first_and_whole_or_not_at_all(tmp_path: Path, state: dict[str, str], why: str):
@@ -65,10 +65,10 @@ def test_a_history_comes_first_and_whole_or_not_at_all(tmp_path: Path, state: di
     folder.note(**state)
     stop = Stop(signal=15)  # nothing is started
     with pytest.raises(BadCommand, match=why):
-        LiveRun(UpPlan(folder, read_settings(environ={}), None, export, "channels", time(3)), stop).run()
+        LiveRun(UpPlan(folder, read_settings(environ={}), None, export, None, "channels", time(3)), stop).run()
     folder.note(history=fingerprint_of(export))
 
-    assert LiveRun(UpPlan(folder, read_settings(environ={}), None, export, "channels", time(3)), stop).run() == 0
+    assert LiveRun(UpPlan(folder, read_settings(environ={}), None, export, None, "channels", time(3)), stop).run() == 0
 
 
 def test_a_history_that_was_stopped_is_not_in(tmp_path: Path):
@@ -76,7 +76,7 @@ def test_a_history_that_was_stopped_is_not_in(tmp_path: Path):
     write_export(Plan(messages=20, days=1, channels=1, people=3), export := tmp_path / "acme.zip")
     folder = DataFolder(tmp_path / "live")
     folder.take()
-    plan = UpPlan(folder, read_settings(environ={}), None, export, "channels", time(3))
+    plan = UpPlan(folder, read_settings(environ={}), None, export, None, "channels", time(3))
 
     assert LiveRun(plan, Stop(signal=15)).run() == 0 and folder.history is None
     folder.check_history(fingerprint_of(export))

@@ -21,6 +21,7 @@ from beepgpt.simulation.workspace import write_export
 from tests.support import program, run_program
 from tests.support.deploy import services
 from tests.support.kafka import started
+from tests.support.slack_server import ApiError
 from tests.support.speed import slowness, wait_until
 from tests.support.up import children_of, kill, page_of, plan, settings_of, values_on, wait_until_back, wait_until_live, workspace
 
@@ -104,6 +105,49 @@ def test_from_an_export_to_an_alert_through_kills_to_the_end(tmp_path: Path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
+def test_without_an_export_the_history_comes_from_slack(tmp_path: Path):
+    """From two tokens to a first model: killed while it reads, it goes on; all that was said is on the log, and nothing of it is late."""
+    of, data = plan(), tmp_path / "live"
+    write_export(of, export := tmp_path / "acme.zip")
+    command = program("up", "--data", data, "--history", "60d")
+    with workspace(SimulatedWorkspace(of)) as (server, _):
+        server.workspace.load_export(export)
+        said = {(channel, ts) for channel, messages in server.workspace.messages.items() for ts in messages}
+        answer = server.methods["conversations.replies"]
+        server.methods["conversations.replies"] = refused = Refusing()
+        with started(command, tmp_path / "first", settings_of(server)) as run:
+            wait_until(lambda: refused.asked, "it reads", said=lambda: run.said)
+            started_by_it = children_of(run).values()
+            run.kill()
+            wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started_by_it), "what it started ends with it")
+        server.methods["conversations.replies"] = answer
+        server.workspace.post(meanwhile := next(iter(server.workspace.channels)), "U1", "Said between the two starts")
+        with started(command, tmp_path / "second", settings_of(server)) as run:
+            wait_until_live(run, data)
+            assert run.stop() == 0, run.said
+        with started(command, tmp_path / "third", settings_of(server)) as again:
+            wait_until(lambda: "ingest: Caught up" in again.said, "it goes on", said=lambda: again.said)
+            assert again.stop() == 0 and "history: " not in again.said, again.said
+    log = SqliteLog(f"sqlite://{data / 'log'}")
+    events = [each for each in (record.get("event", record) for record in values_on(log, "slack.events")) if "ts" in each]
+    assert said <= {(each["channel"], each["ts"]) for each in events}
+    assert [each["channel"] for each in events if each.get("text") == "Said between the two starts"] == [meanwhile]
+    assert values_on(log, "slack.late") == values_on(log, "slack.dead-letters") == []
+    assert "first model: " in run.said and not (data / "history").exists()
+
+
+class Refusing:
+    """A method of Slack's that is refused for its rate, whenever it is called."""
+
+    asked = 0
+
+    def __call__(self, given: dict[str, str]) -> dict[str, object]:
+        self.asked += 1
+        raise ApiError("ratelimited")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_without_an_export_it_collects_until_there_is_enough(tmp_path: Path):
     """It says how many are missing; then it makes a model of what was said live. No history joins behind live events any more.
 
@@ -139,16 +183,25 @@ def test_without_an_export_it_collects_until_there_is_enough(tmp_path: Path):
 
 
 def test_what_is_wrong_is_said_before_anything_is_made(tmp_path: Path):
-    """A folder of somebody else, a time that is none, a missing token."""
+    """A folder of somebody else, times that are none, two histories, a missing token."""
     (tmp_path / "notes.txt").write_text("mine")
     data = tmp_path / "live"
     env = {"BEEPGPT_CONVERSATIONS__WORKSPACE": "acme"}
-    foreign, timeless, tokenless = (
-        run_program("up", *more, env=env) for more in (("--data", tmp_path), ("--data", data, "--night", "soon"), ("--data", data))
+    foreign, timeless, tokenless, endless, both = (
+        run_program("up", "--data", *more, env=env)
+        for more in (
+            (tmp_path,),
+            (data, "--night", "soon"),
+            (data,),
+            (data, "--history", "long"),
+            (data, "--history", "7d", "--export", tmp_path),
+        )
     )
 
     assert foreign.returncode == 2 and "holds files that are not of `beepgpt up`" in foreign.stderr
     assert timeless.returncode == 2 and "a time of day like 03:00 is expected" in timeless.stderr
+    assert endless.returncode == 2 and "--history long: a duration like 180d is expected" in endless.stderr
+    assert both.returncode == 2 and "is for a first start without --export" in both.stderr
     assert tokenless.returncode == 1 and "slack.bot_token is missing" in tokenless.stdout
     assert [each.name for each in tmp_path.iterdir()] == ["notes.txt"]
 

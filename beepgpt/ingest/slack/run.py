@@ -12,8 +12,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pydantic import SecretStr
-
 from beepgpt import __version__
 from beepgpt.config.sections import SlackSettings
 from beepgpt.config.settings import Settings, revealed
@@ -50,22 +48,33 @@ class SlackTokens:
 
 def tokens_of(settings: SlackSettings, *, over_http: bool) -> SlackTokens:
     """The tokens that are needed. Raises BadCommand, which names what is missing, and never what is there."""
-
-    def revealed(secret: SecretStr | None) -> str:
-        return "" if secret is None else secret.get_secret_value().strip()
-
-    tokens = SlackTokens(revealed(settings.app_token), revealed(settings.bot_token), revealed(settings.signing_secret))
-    wrong: list[str] = []
-    if not tokens.bot.startswith("xoxb-"):
-        wrong.append(f"slack.bot_token {'is missing' if not tokens.bot else 'is no bot token (xoxb-…)'}: set BEEPGPT_SLACK__BOT_TOKEN")
+    tokens = SlackTokens(*(revealed(each).strip() for each in (settings.app_token, settings.bot_token, settings.signing_secret)))
+    wrong = _wrong_with(tokens.bot)
     if over_http and not tokens.signing:
         wrong.append("slack.signing_secret is missing: set BEEPGPT_SLACK__SIGNING_SECRET")
     if not over_http and not tokens.app.startswith("xapp-"):
         why = "is missing" if not tokens.app else "is no app-level token (xapp-…)"
         wrong.append(f"slack.app_token {why}: set BEEPGPT_SLACK__APP_TOKEN")
+    _check_nothing(wrong)
+    return tokens
+
+
+def bot_token_of(settings: SlackSettings) -> str:
+    """The bot's token, where no other is needed. Raises BadCommand as `tokens_of`."""
+    token = revealed(settings.bot_token).strip()
+    _check_nothing(_wrong_with(token))
+    return token
+
+
+def _wrong_with(bot: str) -> list[str]:
+    if bot.startswith("xoxb-"):
+        return []
+    return [f"slack.bot_token {'is no bot token (xoxb-…)' if bot else 'is missing'}: set BEEPGPT_SLACK__BOT_TOKEN"]
+
+
+def _check_nothing(wrong: list[str]) -> None:
     if wrong:
         raise BadCommand("; ".join(wrong) + " (docs/slack.md says where to find them)")
-    return tokens
 
 
 def team_of(web: slack_live.Web, include: Collection[str]) -> str:

@@ -1,6 +1,7 @@
 """Slack exports, a zip or a folder: read day file by day file, a channel at a time, without the secrets in them."""
 
 from beepgpt.connectors.slack.export.archive import (
+    HISTORY_NOTE,
     KINDS,
     PARTITION,
     PUBLIC,

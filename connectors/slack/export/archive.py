@@ -23,6 +23,8 @@ MAX_DAY_FILE = 256 * 2**20
 MAX_REJECT = 2**20
 """The most bytes of a rejected day file in its dead letter: the file itself is still in the export."""
 PARTITION = "export"
+HISTORY_NOTE = "history.json"
+"""In a folder that `beepgpt history` fills: what it was asked for, what is read, and whether that is all."""
 LISTINGS: dict[str, ListedKind] = {f"{kind}.json": kind for kind in get_args(ListedKind)}
 
 
@@ -89,6 +91,8 @@ class Export:
     """The listings that it has: channels.json and the like."""
     people: frozenset[str] = frozenset()
     """Users that its users.json says are no bots."""
+    is_whole: bool = True
+    """False for a folder that `beepgpt history` has not filled yet."""
 
     @property
     def unlisted(self) -> tuple[ExportChannel, ...]:

@@ -9,8 +9,11 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, NamedTuple, NoReturn
 
+import orjson
+
 from beepgpt.connectors.slack.channel_kinds import ListedKind, kind_by_name, kind_of
 from beepgpt.connectors.slack.export.archive import (
+    HISTORY_NOTE,
     KINDS,
     LISTINGS,
     MAX_DAY_FILE,
@@ -64,6 +67,7 @@ def open_export(path: Path, include: Collection[ChannelKind] = PUBLIC, *, max_da
         max_day_file,
         tuple(sorted({name.lower() for name, _ in members if name.lower() in LISTINGS})),
         _people_in(members, max_day_file),
+        all(_is_whole(member, max_day_file) for name, member in members if name == HISTORY_NOTE),
     )
 
 
@@ -99,6 +103,14 @@ def _people_in(members: Iterable[tuple[str, Member]], most: int) -> frozenset[st
                 entries = [each for each in decode_day(read_member(member, most)) if isinstance(each, dict)]
                 people |= {each["id"] for each in entries if each.get("is_bot") is False and isinstance(each.get("id"), str)}
     return frozenset(people)
+
+
+def _is_whole(note: Member, most: int) -> bool:
+    """Whether all is there of what `beepgpt history` was asked for; a file of this name that says nothing of it is somebody else's."""
+    with suppress(UnreadableMember, orjson.JSONDecodeError):
+        said = orjson.loads(read_member(note, most))
+        return not isinstance(said, dict) or said.get("is_whole") is not False
+    return True
 
 
 def _inside(path: Path, found: list[Member]) -> tuple[str, list[tuple[str, Member]]]:
