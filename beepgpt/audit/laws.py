@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
 from beepgpt.audit.differences import Precision
-from beepgpt.audit.example_rows import ExampleRow, body_of, each_once, read_rows, rules_of, sampled
+from beepgpt.audit.example_rows import ExampleRow, body_of, digest_of, each_once, read_rows, rules_of, sampled
 from beepgpt.audit.findings import Audit, Findings, Judged
 from beepgpt.audit.history import AuditedRecord, read_histories, up_to
 from beepgpt.audit.own_sets import SetSide
@@ -202,16 +202,21 @@ def _check_retractions(
 
 
 def check_split(train: Sequence[ExampleRow], valid: Sequence[ExampleRow], rules: Rules, cut: int | None, findings: Findings) -> None:
-    """Law 7: find examples on the wrong side of the cut, and messages and conversations on both sides. `cut`: None if it isn't known."""
+    """Law 7: find examples on the wrong side of the cut, and messages, conversations and prompts on both sides.
+
+    `cut`: None if it isn't known.
+    """
     if not train or not valid:
         return
     if cut is None:
         cut = _best_cut(sorted(row.settled_ts for row in train), sorted(row.prompt_ts for row in valid))
     messages: dict[tuple[str, str], str] = {}
     conversations: dict[str, str] = {}
+    prompts: dict[bytes, str] = {}
     for row in valid:
         conversations.setdefault(row.conversation, row.where)
         body = row.body
+        prompts.setdefault(digest_of(body["prompt"].encode()), row.where)
         for each in body["window"]:
             messages.setdefault((body["channel"], each["ts"]), row.where)
         if row.prompt_ts < cut:
@@ -228,6 +233,8 @@ def check_split(train: Sequence[ExampleRow], valid: Sequence[ExampleRow], rules:
         if rules.scope == "conversation" and row.conversation in conversations:
             other = conversations[row.conversation]
             findings.add(7, "conversations on both sides", row.where, f"{row.conversation} is that of {other}, too")
+        if (twin := prompts.get(digest_of(body["prompt"].encode()))) is not None:
+            findings.add(7, "prompts on both sides", row.where, f"its prompt is that of {twin}, word for word")
 
 
 def _best_cut(settled: Sequence[int], prompts: Sequence[int]) -> int:

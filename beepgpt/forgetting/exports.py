@@ -15,6 +15,7 @@ from beepgpt.connectors.slack.export.days import decode_day
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.folders import replacing
 from beepgpt.forgetting.records import Cleaning, Removal, kept_of, write_whole
+from beepgpt.lenient_json import decode_json
 
 CleanMember = Callable[[str, bytes], tuple[bytes | None, int]]
 
@@ -68,7 +69,7 @@ def clean_member(content: bytes, forgotten: Forgotten, channel: str) -> tuple[by
     except UnreadableMember as unreadable:
         if unreadable.reason != "day_file_not_a_list":
             return (None, 1) if forgotten.in_bytes(content) else (content, 0)
-        kept, found = kept_of(orjson.loads(content.removeprefix(b"\xef\xbb\xbf")), forgotten, channel)
+        kept, found = kept_of(decode_json(content.removeprefix(b"\xef\xbb\xbf")), forgotten, channel)
     if not found:
         return content, 0
     return (None if kept is None else orjson.dumps(kept, option=orjson.OPT_INDENT_2)), found

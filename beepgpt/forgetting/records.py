@@ -12,6 +12,7 @@ import orjson
 
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.folders import replacing
+from beepgpt.lenient_json import decode_json
 
 MAKERS = (
     ({"signal"}, "beepgpt label"),
@@ -56,7 +57,7 @@ def remembered(record: bytes, forgotten: Forgotten) -> bytes | None:
     outcomes, alerts) was made of messages: with one of them gone it would be a lie, so it goes whole.
     """
     try:
-        body = orjson.loads(record)
+        body = decode_json(record)
     except orjson.JSONDecodeError:
         return None if forgotten.in_bytes(record) else record
     if isinstance(body, dict) and "reason" in body and ("record" in body or "record_base64" in body):
@@ -79,7 +80,7 @@ def _letter(line: bytes, body: dict[str, Any], forgotten: Forgotten) -> bytes | 
 def maker_of(record: bytes) -> str:
     """The command that makes records like this one from events; empty for events and all that can't be made again."""
     try:
-        body = orjson.loads(record)
+        body = decode_json(record)
     except orjson.JSONDecodeError:
         return ""
     keys = set(body) if isinstance(body, dict) else set()
@@ -120,7 +121,7 @@ def clean_lines(path: Path, cleaning: Cleaning) -> Removal:
 def clean_document(path: Path, cleaning: Cleaning) -> Removal:
     """Remove what is forgotten from a JSON document: names of people and channels, figures, lists of messages."""
     try:
-        body = orjson.loads(path.read_bytes())
+        body = decode_json(path.read_bytes())
     except orjson.JSONDecodeError:
         return clean_lines(path, cleaning)
     kept, found = kept_of(body, cleaning.forgotten)
@@ -163,7 +164,7 @@ def json_in(path: Path) -> Mapping[str, Any]:
 def json_of(content: bytes) -> Mapping[str, Any]:
     """The object in some JSON; an empty one for anything else."""
     try:
-        body = orjson.loads(content)
+        body = decode_json(content)
     except orjson.JSONDecodeError:
         return {}
     return body if isinstance(body, dict) else {}

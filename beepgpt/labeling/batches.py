@@ -72,9 +72,11 @@ class Batches:
     def _start_planned(self) -> None:
         """Start batches that a kill may have kept from being started, made of the same requests."""
         for digest in [each.digest for each in self.store.batches(self.run) if each.id is None]:
-            mine = [each.request for each in self._unknown() if self.store.batch_of(each.id) == digest]
-            parts = list(self.split(mine))
+            mine = [each for each in self._unknown() if self.store.batch_of(each.id) == digest]
+            parts = list(self.split(each.request for each in mine))
             if [part.digest for part in parts] == [digest]:
+                for each in mine:
+                    self.redacted.update(each.redacted)
                 self._start(parts[0])
             else:  # the input has changed
                 self.store.forget(digest)

@@ -15,8 +15,8 @@ from beepgpt.up.folder import DataFolder
 
 SQLITE_FILE = b"SQLite format 3\0"
 """How each begins."""
-TEMPORARY = ("-wal", "-shm", "-journal", ".new", "lock")
-"""Endings of names of files that are no part of a copy: what is in the first three, SQLite copies with its file."""
+TEMPORARY = ("-wal", "-shm", "-journal", ".new", ".lock", "/lock")
+"""Endings of paths of files that are no part of a copy: what is in the first three, SQLite copies with its file."""
 BUSY = 30.0
 """Seconds for which another process may keep a file locked; its transactions are short."""
 
@@ -53,7 +53,7 @@ def _in_order(data: DataFolder) -> Iterator[Path]:
         inside = path.relative_to(data.path)
         return 0 if inside.parts[0] in readers else 2 if inside.parts[0] == log else 1, len(inside.parts), inside
 
-    found = (each for each in data.path.rglob("*") if each.is_file() and not each.name.endswith(TEMPORARY))
+    found = (each for each in data.path.rglob("*") if each.is_file() and not str(each).endswith(TEMPORARY))
     return iter(sorted(found, key=rank))
 
 

@@ -43,7 +43,7 @@ def test_all_retractions_and_no_other_are_no_finding():
 
 @pytest.mark.parametrize(("side", "time"), [(1, "settled_ts"), (0, "prompt_ts")])
 def test_a_random_split_has_as_many_leaks_as_there_are(side: int, time: str):
-    """Messages, conversations and times, each counted from the examples. The cut is the time of a training row, or of a validation row."""
+    """Messages, conversations, prompts and times, each counted. The cut is the time of a training row, or of a validation row."""
     lines = list(made_up()[1].examples)
     Random(1).shuffle(lines)
     valid, train = lines[:100], lines[100:]
@@ -51,11 +51,13 @@ def test_a_random_split_has_as_many_leaks_as_there_are(side: int, time: str):
     cut = times[len(times) // 2]
     shown = {(body_of(line)["channel"], each["ts"]) for line in valid for each in body_of(line)["window"]}
     talks = {body_of(line)["conversation"] for line in valid}
+    asked = {body_of(line)["prompt"] for line in valid}
     bodies = [body_of(line) for line in train]
 
     assert counts(audited(train, valid=valid, cut=cut), 7) == {
         "messages in windows on both sides": sum(any((body["channel"], each["ts"]) in shown for each in body["window"]) for body in bodies),
         "conversations on both sides": sum(body["conversation"] in talks for body in bodies),
+        "prompts on both sides": sum(body["prompt"] in asked for body in bodies),
         "training examples settled after the cut": sum(micros(body["settled_ts"]) >= cut for body in bodies),
         "validation prompts from before the cut": sum(micros(body_of(line)["prompt_ts"]) < cut for line in valid),
     }

@@ -547,6 +547,14 @@ def test_old_lines_are_overwritten_where_they_stand(tmp_path, monkeypatch):
     read.close()
 
     out.write_bytes(whole)
+    days[0] = 20_050
+    quiet = sink.build_part("write", "jsonl", snapshot)
+    days[0] = 20_051
+    quiet.snapshot()  # nothing more is written
+    assert shown() == (len(whole), {b""})
+    quiet.close()
+
+    out.write_bytes(whole)
     days[0] = 20_030
     running = sink.build_part("write", "jsonl", snapshot)
     days[0] = 20_031

@@ -16,7 +16,7 @@ from beepgpt.alerts.store import AlertStore
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors.slack.export import ChannelKind, open_export
 from beepgpt.conversations.account import Account
-from beepgpt.conversations.forgetting import Forgotten
+from beepgpt.conversations.forgetting import Forgotten, without_forgotten
 from beepgpt.errors import BadCommand
 from beepgpt.folders import UNFINISHED
 from beepgpt.forgetting.records import Cleaning, clean_lines, remembered
@@ -51,6 +51,16 @@ def test_events_lose_what_is_forgotten_and_what_was_made_of_them_goes_whole():
     assert json.loads(remembered(late, U9) or b"")["record"] == event.replace(b"<@U9>", b"<@>").decode()
     assert remembered(json.dumps({"reason": "not_json", "record_base64": "eyJ1c2VyIjoiVTki/w=="}).encode(), U9) is None
     assert remembered(example, U9.with_names()) is None and remembered(example, NOBODY) is example
+
+
+def test_half_a_character_changes_nothing_in_what_is_forgotten():
+    """What readers leave out of a record is what `forget` leaves of it: somebody else's message stays, without the name."""
+    said = b'{"type":"message","channel":"C1","user":"U2","text":"so %s \\ud83d","ts":"1.1"}'
+
+    for record in (said % b"<@U9>", said % b"U9", said % b"nothing"):
+        assert remembered(record, U9) == without_forgotten(record, U9) is not None
+    letter = json.dumps({"reason": "late", "place": "p:1", "record": (said % b"<@U9>").decode()}).encode()
+    assert b"so <@> " in (remembered(letter, U9) or b"")
 
 
 @pytest.mark.parametrize("message", [{"ts": AT}, {"prompt_ts": AT}, {"answer_ts": AT}, {"message_ts": AT}, {"window": [{"ts": AT}]}])

@@ -170,4 +170,14 @@ ROWS = (
         "tests/audit/test_own_sets.py::test_rows_too_many_or_in_another_order_are_named",
         ("more = {**texts, **({self.table.name: table} if self.table else {}), ", "more = {**texts, "),
     ),
+    mutation(
+        "prompts on both sides pass the audit",
+        "law 7",
+        "beepgpt/audit/laws.py",
+        "tests/audit/test_exact_counts.py::test_a_random_split_has_as_many_leaks_as_there_are",
+        (
+            'if (twin := prompts.get(digest_of(body["prompt"].encode()))) is not None:',
+            'if (twin := prompts.get(digest_of(body["prompt"].encode()))) is not None and row.conversation in conversations:',
+        ),
+    ),
 )

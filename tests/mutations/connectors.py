@@ -215,4 +215,24 @@ ROWS = (
         "tests/connectors/test_private_channels.py::test_what_is_listed_as_two_private_kinds_needs_both",
         ("kind = next((kind for kind in private if kind not in include),", "kind = next((kind for kind in private if kind in include),"),
     ),
+    mutation(
+        "lines that have expired stay as long as nothing more is written",
+        "law 9",
+        "connectors/files/jsonl.py",
+        "tests/connectors/test_jsonl.py::test_old_lines_are_overwritten_where_they_stand",
+        (
+            "        try:\n            self._begin_day()\n            if self._unsynced and self._is_regular:\n",
+            "        try:\n            if self._unsynced and self._is_regular:\n",
+        ),
+    ),
+    mutation(
+        "tokens of an answer that is asked for again are not counted",
+        "costs are what was paid",
+        "connectors/openai/caller.py",
+        "tests/connectors/openai/test_faults.py::test_tokens_of_an_answer_without_words_are_paid_for_and_counted",
+        (
+            "                if error.passes:\n                    self._spend(usage)\n                    raise",
+            "                if error.passes:\n                    raise",
+        ),
+    ),
 )

@@ -157,7 +157,7 @@ class Handler(BaseHTTPRequestHandler):
                 time.sleep(server.latency)
             if kind == "reset":
                 self._reset()
-            elif kind in ("drop", "cut", "html", "empty"):
+            elif kind in ("drop", "cut", "html", "empty", "wordless"):
                 self._broken(kind, self._made(path, body, None))
             elif path == "/decisions" and not all(each.get("instructions") and len(each["choices"]) > 1 for each in body["questions"]):
                 self._send(*refusal_of("400", text, key))
@@ -203,6 +203,8 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(page)
         elif fault == "empty":
             self._send(200, b"{}")
+        elif fault == "wordless":
+            self._send(200, json.dumps(made | {"choices": []}).encode())
         elif fault == "cut":
             self._send(200, content[: len(content) // 2])
         else:

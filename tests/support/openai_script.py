@@ -27,6 +27,7 @@ FAULTS = {
     "cut": "a body that is whole by its length, and whose JSON isn't",
     "html": "200, and a web page",
     "empty": "200, and {}",
+    "wordless": "200, the tokens that it used, and no words",
     "schema": "JSON of another form than agreed",
     "maybe": "the agreed form, and neither yes nor no",
     "bare": "`Yes.` or `No.` instead of JSON",

@@ -25,7 +25,7 @@ from beepgpt.connectors.openai.values import AskedModel, Request
 from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.tokens import SUFFIX
-from beepgpt.errors import BadCommand
+from beepgpt.errors import BadCommand, RunStopped
 from beepgpt.labeling.asking import INSTRUCTIONS, Asking
 from beepgpt.labeling.few_shots import balanced, read_few_shots
 from beepgpt.runtime.recovery import BadRecovery
@@ -185,6 +185,19 @@ def test_what_must_not_leave_does_not(server: Server, tmp_path: Path):
     assert "AKIA" not in sent
     assert all(secret in each["prompt"] for each in labels.labeled)
     assert report["provider"]["redacted"] == {"email": 2, "secret": 2}
+
+
+def test_what_was_redacted_is_counted_once_however_often_a_batch_is_begun(server: Server, tmp_path: Path):
+    """It was planned, and the server did not take it; the same command sends it again."""
+    prompts = [f"{number} people write to ana@example.org{SUFFIX}" for number in range(6)]
+    some = asked_about(made_examples())[:6]
+    labels = Labels(tmp_path / "work", [json.dumps(each | {"prompt": text}).encode() for each, text in zip(some, prompts, strict=True)])
+    server.script.other = {"POST batches": ["403"]}
+    with pytest.raises(RunStopped, match="may not do this"):
+        labels.run(server, batch=True, recovery=True)
+    report = labels.run(server, batch=True, recovery=True)
+
+    assert report["provider"]["redacted"] == {"email": 6} and len(server.batches) == 1
 
 
 def test_nothing_is_sent_elsewhere_unless_that_is_switched_on(server: Server, labels: Labels):

@@ -87,6 +87,17 @@ def test_what_can_pass_is_tried_again(server: Server, monkeypatch: pytest.Monkey
     assert (account.answered, account.failed) == (1, {})
 
 
+def test_tokens_of_an_answer_without_words_are_paid_for_and_counted(server: Server, monkeypatch: pytest.MonkeyPatch):
+    """It is asked again, and has cost as much as the good one."""
+    monkeypatch.setattr(caller, "FIRST_WAIT", 0.05)
+    failing(server, "wordless", "wordless")
+    with asking(server) as client:
+        answer = client.ask(question())
+
+    assert answer.usage is not None
+    assert client.account.usage.input == 3 * answer.usage.input and client.account.usage.output == 3 * answer.usage.output
+
+
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
