@@ -493,15 +493,17 @@ def test_letters_are_told_from_what_they_were_made_of(connection, tmp_path):
     ):
         put(connection, letters, [OutgoingRecord(None, value, [reason, ("source", f"{old}/{place}".encode()), *more])])
     put(connection, letters, [OutgoingRecord(None, post("elsewhere", minute=8).line, [reason, ("source", f"{new}/0:3".encode())])])
+    soon = [("reason", b"future"), ("source", f"{old}/0:10".encode()), ours]  # its time has come since, and it was from the future
+    put(connection, letters, [OutgoingRecord(None, post("soon", minute=9).line, soon)])
     named = {"BEEPGPT_KAFKA__DEAD_LETTER_TOPIC": letters}
     account = ingested(address(connection, old), address(connection, new), named, beside=("dead-letters",))["account"]
 
     assert {name: count for name, count in account.items() if count and name != "adds_up"} == {
-        "read": 10,
+        "read": 11,
         "written": 3,
         "letters_of_unusable": 2,
         "elsewhere": 2,
-        "unusable": {"no_value": 1, "not_json": 2},
+        "unusable": {"future": 1, "no_value": 1, "not_json": 2},
     }
     assert [json.loads(value)["user"] for value in contents(connection, new)[0]] == ["ana", "mended", "mended"]
 

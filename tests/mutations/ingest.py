@@ -331,4 +331,11 @@ ROWS = (
         INGEST,
         ("parsed.removed, parsed.bot),", "parsed.removed, not parsed.bot),"),
     ),
+    mutation(
+        "a dead letter from the future is written once its time has come",
+        "law 4",
+        "beepgpt/ingest/feeds.py",
+        "tests/ingest/test_ingest.py::test_letters_are_told_from_what_they_were_made_of",
+        ('elif headers.get("reason") == b"future":', 'elif headers.get("reason") == b"never":'),
+    ),
 )
