@@ -106,7 +106,7 @@ ROWS = (
         "law 4",
         "connectors/slack/export/days.py",
         "tests/connectors/test_slack_export_source.py",
-        ("        return self._channel, self._done, self._total\n", "        return self._channel, 0, self._total\n"),
+        ("        return self._channel, self._done\n", "        return self._channel, 0\n"),
     ),
     mutation(
         "a file that was changed since is gone on with",
