@@ -98,6 +98,16 @@ EXAMPLE = (
 )
 """An example, in the order of its keys."""
 
+LABELED = (
+    *EXAMPLE,
+    RecordField("signal", "text", "Whether the answer is worth learning from: strong or weak. Silences have no label.", may_lack=True),
+    RecordField("signal_p", "number", "The probability of strong; null: the labeler gives none.", may_lack=True, may_be_null=True),
+    RecordField("signal_model", "text", "Who labeled it: a model's name, or person.", may_lack=True),
+    RecordField("signal_instructions", "text", "Hex digits: the fingerprint of what the labeler was told.", may_lack=True),
+    RecordField("summary", "text", "A line about the conversation, if one was asked for.", may_lack=True),
+)
+"""An example with its label."""
+
 POINT = (
     *_WHERE,
     RecordField("conversations", "texts", "The conversations in which the point stands: one, or a root's session and its own thread."),
@@ -158,6 +168,14 @@ ALERT = (
 )
 """An alert, as it is forwarded to a topic or a webhook."""
 
+DEAD_LETTER = (
+    RecordField("reason", "text", "Why the record could not be used; `late`: its time had passed."),
+    RecordField("place", "text", "Where it stood: the source, or one of its partitions, and the number in it."),
+    RecordField("record", "text", "The record as it came.", may_lack=True),
+    RecordField("record_base64", "text", "The same, in base64, if it is no UTF-8.", may_lack=True),
+)
+"""A record that was late or could not be used, in a file; on a topic it is as it came, with reason and place as headers."""
+
 METRIC = (
     RecordField("command", "text", "What measured it: validate, outcomes or rehearse."),
     RecordField("metric", "text", "What was measured, as the command's report names it: hit@1, log_loss, precision, joined, alerts, ..."),
@@ -176,6 +194,7 @@ METRIC = (
 
 RECORDS = {
     "example": EXAMPLE,
+    "labeled": LABELED,
     "retraction": RETRACTION,
     "point": POINT,
     "prediction": PREDICTION,
@@ -183,5 +202,6 @@ RECORDS = {
     "outcome": OUTCOME,
     "alert": ALERT,
     "metric": METRIC,
+    "dead_letter": DEAD_LETTER,
 }
 """By name, what a schema can be made of."""

@@ -22,6 +22,7 @@ from beepgpt.simulation.workspace import Plan, live_records
 from tests.support import run_of
 from tests.support.openai_model import by_hash
 from tests.support.openai_server import Server
+from tests.support.schemas import check
 
 LIMIT = 10**9
 """More than any number of examples here."""
@@ -111,7 +112,10 @@ class Labels:
         ids = [each["id"] for each in self.labeled] + [json.loads(each["record"])["id"] for each in self.letters]
         assert sorted(ids) == sorted(json.loads(line)["id"] for line in self.lines if json.loads(line)["id"] not in left)
         came = {json.loads(line)["id"]: line for line in self.lines}
+        for letter in self.letters:
+            check("dead_letter", letter)
         for line in self.to.read_bytes().splitlines():
+            check("labeled", line)
             example = json.loads(line)
             if not example["answer"]:
                 assert line == came[example["id"]]
