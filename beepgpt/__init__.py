@@ -8,7 +8,7 @@ no time.
 >>> made = beepgpt.examples(export, horizon="1d")
 >>> first = next(iter(made))
 >>> first.channel, first.prompt_ts < first.settled_ts, len(first.candidates["user"]) == len(first.candidates["closeness"])
-('C4TBCKIAJDE', True, True)
+('C236UB8S7TF', True, True)
 """
 
 from importlib import import_module

@@ -40,8 +40,8 @@ NEEDED = {"provider": ("openai", "backoff", "aiolimiter", "detect_secrets", "pho
 
 @with_settings
 def label(
-    source: Annotated[str, typer.Argument(help="Examples: a .jsonl, a .parquet, or a topic (kafka://…, sqlite://…).")],
-    to: Annotated[str, typer.Option(help="A .jsonl, a topic (kafka://…, sqlite://…), or -.")],
+    source: Annotated[str, typer.Argument(help="Examples: a .jsonl, a .parquet, or a topic.")],
+    to: Annotated[str, typer.Option(help="A .jsonl, a topic, or -.")],
     settings: Settings,
     yes: Annotated[bool, typer.Option("--yes", help="Begin without asking; --max-cost holds all the same.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Label even if the labeler may be no better than chance.")] = False,

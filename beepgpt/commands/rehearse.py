@@ -28,7 +28,7 @@ from beepgpt.training.folder import ALERTS
 
 @with_settings
 def rehearse(
-    source: Annotated[str, typer.Argument(metavar="PREDICTIONS", help="A .jsonl, a .parquet, or a topic (kafka://…, sqlite://…).")],
+    source: Annotated[str, typer.Argument(metavar="PREDICTIONS", help="A .jsonl, a .parquet, or a topic.")],
     settings: Settings,
     to: Annotated[Path, typer.Option(help="The page: an .html path.")],
     outcomes: Annotated[str | None, typer.Option(help="Outcomes, if they aren't beside PREDICTIONS, or in it.", show_default=False)] = None,

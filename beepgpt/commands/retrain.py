@@ -28,7 +28,7 @@ LOCK = "retrain.lock"
 
 @with_settings
 def retrain(
-    source: Annotated[str, typer.Argument(help="All examples so far: a .jsonl, a .parquet, or a topic (kafka://…, sqlite://…).")],
+    source: Annotated[str, typer.Argument(help="All examples so far: a .jsonl, a .parquet, or a topic.")],
     settings: Settings,
     model: Annotated[Path, typer.Option(help="The folder that beepgpt score and beepgpt alert follow; a new one gets its first model.")],
     since: Annotated[str, typer.Option(help="How long before the last prompt the candidate ends, and they are compared.")] = "14d",

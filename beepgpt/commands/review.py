@@ -38,7 +38,7 @@ NEWEST = 500
 
 @with_settings
 def review(
-    source: Annotated[str, typer.Argument(help="Examples, labeled or not: a .jsonl, a .parquet, or a topic (kafka://…, sqlite://…).")],
+    source: Annotated[str, typer.Argument(help="Examples, labeled or not: a .jsonl, a .parquet, or a topic.")],
     settings: Settings,
     labeler: Annotated[
         str | None, typer.Option(help="Whose opinion is shown beside yours: local, rules or none.", show_default=False)

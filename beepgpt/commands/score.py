@@ -33,7 +33,7 @@ from beepgpt.runtime.places import check_apart, is_topic, origin_of
 def score(
     source: Annotated[str, typer.Argument(help="An export, a .jsonl of events, or a topic (kafka://…, sqlite://…).")],
     model: Annotated[Path, typer.Option(help="The model's folder, and newer ones there.")],
-    to: Annotated[str, typer.Option(help="A .jsonl, a .parquet, a topic (kafka://…, sqlite://…), or -.")],
+    to: Annotated[str, typer.Option(help="A .jsonl, a .parquet, a topic, or -.")],
     settings: Settings,
     outcomes: Annotated[
         str | None,

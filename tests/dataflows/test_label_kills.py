@@ -27,7 +27,7 @@ from tests.support.openai_server import Server, serving
 
 CONCURRENCY = 16
 KINDS = [
-    "429", "429:0.2", "429:date1", "500", "503:0.2", "stall", "reset", "drop", "cut", "html", "empty", "bare", "slow:0.5",
+    "429", "429:0.2", "429:date1", "500", "503:0.2", "stall", "reset", "drop", "cut", "html", "empty", "wordless", "bare", "slow:0.5",
     "400", "404", "schema", "maybe", "chatty", "refusal", "length",
 ]  # fmt: skip
 """Some of every kind that doesn't end a run."""
