@@ -139,7 +139,7 @@ def check_flow(
 
 @pytest.mark.slow
 def test_every_command_of_the_compose_file_runs(connection: Connection, export: Path, tmp_path: Path):
-    """Topics are made, an export is put on them, and examples come until they are stopped."""
+    """Topics are made, an export is put on them, and examples come until they are stopped. (`up` runs in tests/up/test_up.py.)"""
     flow = services()["examples"]
     workers = int(flag(flow["command"], "--workers"))
     port = free_ports(workers)
@@ -149,7 +149,7 @@ def test_every_command_of_the_compose_file_runs(connection: Connection, export: 
     here = Here(tmp_path, places)
     ours = {name for name, each in services().items() if each["image"].startswith(f"{OURS}:")}
 
-    assert ours == {"topics", "ingest", "slack", "examples", "score", "alert"}, "a new service is run here, too"
+    assert ours == {"topics", "ingest", "slack", "examples", "score", "alert", "up"}, "a new service is run here, too"
     here.run(services()["topics"]["command"])
     here.run(services()["topics"]["command"])
     here.run(services()["ingest"]["command"])
