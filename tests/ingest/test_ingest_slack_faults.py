@@ -146,6 +146,29 @@ def begun(turning: Turned) -> str:
 # What is acknowledged, and what is promised
 
 
+def test_a_heartbeat_promises_nothing_that_came_while_it_was_flushed(slack_server: Server, place: Place, monkeypatch: pytest.MonkeyPatch):
+    """The log is slow to confirm: what Slack sends meanwhile is not written yet, and would be late behind such a heartbeat."""
+    slack_server.workspace.add_channel("C1")
+    with turned(slack_server, place) as turning:
+        begun(turning)
+        writer, delay = turning.live.writer, turning.live._connections._delay
+        flush, came = writer.flush, list[str]()
+
+        def slow_flush() -> None:
+            flush()
+            if not came:
+                came.append(posted(turning, "said meanwhile"))
+                time.sleep(delay + 0.5)
+
+        monkeypatch.setattr(writer, "flush", slow_flush)
+        turning.live.turn(0)
+
+        assert (turning.live.coverage.covered or 0) < micros(came[0])
+        turning.until_promised(came[0])
+
+    assert "said meanwhile" in place.said()
+
+
 @pytest.mark.parametrize("kind", ["event", "interaction", "too large"])
 def test_what_is_acknowledged_stands_on_its_topic(slack_server: Server, place: Place, monkeypatch: pytest.MonkeyPatch, kind: str):
     """Slack forgets what was acknowledged: before that it is confirmed, and waits in no queue that a kill would empty."""

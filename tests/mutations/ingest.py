@@ -338,4 +338,11 @@ ROWS = (
         "tests/ingest/test_ingest.py::test_letters_are_told_from_what_they_were_made_of",
         ('elif headers.get("reason") == b"future":', 'elif headers.get("reason") == b"never":'),
     ),
+    mutation(
+        "a heartbeat covers what came while the log was confirming",
+        "law 6",
+        "beepgpt/ingest/slack/loop.py",
+        "tests/ingest/test_ingest_slack_faults.py::test_a_heartbeat_promises_nothing_that_came_while_it_was_flushed",
+        ("            self._write_heartbeat(good)\n", "            self._write_heartbeat(self._connections.good_until())\n"),
+    ),
 )
