@@ -102,9 +102,14 @@ class EndedJob(NamedTuple):
     """What it said last."""
 
     @property
+    def how(self) -> str:
+        """How it ended, in words."""
+        return f"beepgpt {self.command} {why_ended(self.status, self.words)}"
+
+    @property
     def fault(self) -> str:
-        """How it ended, in words, if something is wrong; else nothing."""
-        return "" if self.status in NO_FAULTS else f"beepgpt {self.command} {why_ended(self.status, self.words)}"
+        """How it ended, if something is wrong; else nothing."""
+        return "" if self.status in NO_FAULTS else self.how
 
 
 class LiveRun:
@@ -167,8 +172,10 @@ class LiveRun:
             data.note(history=self._fingerprint)
 
     def _must(self, name: str, *arguments: object, is_shown: bool = True) -> None:
-        if (fault := self._once(name, *arguments, is_shown=is_shown).fault) and not self.stop():
-            raise RunStopped(f"{name}: {fault}")
+        """Run a command to its end, without which nothing goes on: somebody else may have ended it. Raises RunStopped."""
+        job = self._once(name, *arguments, is_shown=is_shown)
+        if job.status and not self.stop():
+            raise RunStopped(f"{name}: {job.how}")
 
     def _try(self, name: str, *arguments: object, is_shown: bool = True) -> EndedJob:
         """Run a command to its end, without which the rest goes on; a fault is reported."""

@@ -10,12 +10,12 @@ import pytest
 from beepgpt.config.settings import read_settings
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.conversations.rules import HOUR, Rules
-from beepgpt.errors import BadCommand
+from beepgpt.errors import BadCommand, RunStopped
 from beepgpt.runtime.recovery import NOTE
 from beepgpt.runtime.workers import Stop
 from beepgpt.simulation.workspace import Plan, write_export
 from beepgpt.up.folder import DataFolder, fingerprint_of
-from beepgpt.up.run import LiveRun, UpPlan
+from beepgpt.up.run import EndedJob, LiveRun, UpPlan
 
 
 def test_a_folder_has_one_owner(tmp_path: Path):
@@ -80,3 +80,18 @@ def test_a_history_that_was_stopped_is_not_in(tmp_path: Path):
 
     assert LiveRun(plan, Stop(signal=15)).run() == 0 and folder.history is None
     folder.check_history(fingerprint_of(export))
+
+
+def test_a_history_that_somebody_else_ended_is_not_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """`kill` of its process, or whatever it ended with but 0, is no end of it, though a first model may be put off for it."""
+    write_export(Plan(messages=20, days=1, channels=1, people=3), export := tmp_path / "acme.zip")
+    folder = DataFolder(tmp_path / "live")
+    folder.take()
+    plan = UpPlan(folder, read_settings(environ={"BEEPGPT_CONVERSATIONS__WORKSPACE": "acme"}), None, export, None, "channels", time(3))
+    run = LiveRun(plan, Stop())
+    ends = {"topics": 0, "history": 143}  # a kill of the real process would have to meet it within its second
+    monkeypatch.setattr(run, "_once", lambda name, *arguments, **how: EndedJob(0.0, "ingest", ends[name], ["stopped"]))
+
+    with pytest.raises(RunStopped, match="history: beepgpt ingest ended with status 143, and said last: stopped"):
+        run.run()
+    assert folder.history is None
