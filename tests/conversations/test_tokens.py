@@ -1,7 +1,7 @@
 """Prompts and their token counts are exact, though each message is encoded once."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from beepgpt.connectors.tokenizer import load_encoding
@@ -21,6 +21,9 @@ TEXTS = st.one_of(
 
 @pytest.mark.parametrize("name", ENCODINGS)
 @given(texts=st.lists(TEXTS, max_size=6), most=st.integers(16, 60))
+@example(texts=["Look…", "/etc/hosts"], most=60)
+@example(texts=["🎉", "/remind me"], most=60)
+@example(texts=["why?", "///"], most=60)
 def test_a_prompts_count_is_that_of_the_whole_prompt(name, texts, most):
     """Added up from messages that were encoded alone, it is what the encoding gives for the whole."""
     encoding = load_encoding(name)

@@ -419,6 +419,25 @@ def test_what_waits_is_in_the_snapshot_and_asked_again():
     assert sorted([*before, *after]) == sorted(expected)
 
 
+def test_what_is_predicted_after_a_snapshot_is_in_the_next_one():
+    """A point is in the first while its model is asked; its outcome is that of its prediction, also for a step that resumes the second."""
+    told = run_of(workspace(), RULES, points_since=0).points
+    whole = step_of(LocalModel(ByPlace()), ByPlace())
+    expected = lines_of(whole.on_batch([(0.0, told)])[0], whole.on_eof()[0])
+
+    slow = ByPlace(seconds=0.2)
+    first = step_of(pooled(slow, 4), slow)
+    made = lines_of(first.on_batch([(0.0, told[:1])])[0])
+    first.snapshot()
+    assert first.waiting_here()["points"] == 1
+    while first.waiting_here()["points"]:
+        made += lines_of(first.on_notify()[0])
+    second = step_of(LocalModel(ByPlace()), ByPlace(), first.snapshot())
+    made += lines_of(second.on_batch([(0.0, told[1:])])[0], second.on_eof()[0])
+
+    assert sorted(made) == sorted(expected)
+
+
 def test_another_state_is_refused():
     """Of other settings: it says which, and what to do."""
     state = step_of(LocalModel(ByPlace()), ByPlace()).snapshot()

@@ -187,11 +187,14 @@ def answers_turned(folder: Path, name: str, among: Callable[[int], bool]) -> Non
 
 @pytest.mark.parametrize("part", ["fit", "choose", "judge"])
 def test_validation_judges_by_nothing_but_what_judges(small_set: Path, tmp_path: Path, part: str):
-    """What the model was fitted on and what chooses may have been answered by anybody; planted: what judges may not."""
+    """What the model was fitted on and what chooses may have been answered by anybody; planted: what judges may not.
+
+    A simple rule beside it learns from all that was known when judging began: from what chooses, too.
+    """
     folder = shutil.copytree(small_set, tmp_path / "set")
     parts = parts_of(json.loads((folder / "manifest.json").read_bytes()))
     assert parts is not None
-    figures = []
+    figures, most_frequent = [], []
     for turned in (False, True):
         if turned:
             for name in ("candidates_train.parquet", "candidates_valid.parquet"):
@@ -199,8 +202,10 @@ def test_validation_judges_by_nothing_but_what_judges(small_set: Path, tmp_path:
         found = validate_models(folder, [load_model(folder / "model")], precisions=[0.5]).figures
         own = {kind: rows[0]["figures"] for kind, rows in found["rows"].items()}
         figures.append([found["points"], found["answered"], own, found["alerts"], found["calibration"]])
+        most_frequent += [row["figures"] for row in found["rows"]["answered"] if row["name"] == "who answers most in the channel"]
 
     assert (figures[0] == figures[1]) == (part != "judge")
+    assert len(most_frequent) == 2 and most_frequent[0] != most_frequent[1]
 
 
 @pytest.mark.parametrize("part", ["fit", "choose", "judge"])

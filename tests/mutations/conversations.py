@@ -527,4 +527,14 @@ ROWS = (
             "        for followed in self.followed.values():\n            for event in",
         ),
     ),
+    mutation(
+        "a message that ends in no ASCII and one that begins with a slash are counted apart",
+        "prompts fit",
+        "beepgpt/conversations/tokens.py",
+        "tests/conversations/test_tokens.py::test_a_prompts_count_is_that_of_the_whole_prompt",
+        (
+            'return after.startswith("/") and not one[-1].isalnum()',
+            'return after.startswith("/") and one[-1].isascii() and not one[-1].isalnum()',
+        ),
+    ),
 )

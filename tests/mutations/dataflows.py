@@ -214,4 +214,14 @@ ROWS = (
         "tests/dataflows/test_flow_state.py::test_an_input_that_was_stopped_elsewhere_has_not_ended",
         ("if not (self._is_stopped or self._is_stopping()):", "if not self._is_stopping():"),
     ),
+    mutation(
+        "what is predicted after a snapshot is not in the next one",
+        "law 6",
+        "dataflows/score_points.py",
+        "tests/dataflows/test_scoring.py::test_what_is_predicted_after_a_snapshot_is_in_the_next_one",
+        (
+            "            kept[conversation, emitted.t] = predicted\n        self._dirty[emitted.channel] = None\n",
+            "            kept[conversation, emitted.t] = predicted\n",
+        ),
+    ),
 )

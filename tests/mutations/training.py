@@ -405,4 +405,28 @@ ROWS = (
         "tests/training/test_intervals.py::test_alerts_that_all_came_true_say_as_much_as_the_conversations_that_they_are_of",
         ("effective = min(whole, clusters if variance <= 0", "effective = min(whole, whole if variance <= 0"),
     ),
+    mutation(
+        "a simple rule does not know what was answered in the part to choose by",
+        "law 8",
+        "beepgpt/training/validation.py",
+        "tests/laws/test_figures.py::test_validation_judges_by_nothing_but_what_judges",
+        ("judge({**predictions, **baselines((train, choose), valid)}", "judge({**predictions, **baselines((train,), valid)}"),
+    ),
+    mutation(
+        "of equal probabilities some are alerted where a threshold is chosen",
+        "law 8",
+        "beepgpt/training/metrics.py",
+        "tests/training/test_training_metrics.py::test_a_chosen_threshold_keeps_its_promise",
+        (
+            "last_of_equals = np.append(p[1:] < p[:-1], True) if len(p) else np.zeros(0, np.bool_)",
+            "last_of_equals = np.ones(len(p), np.bool_)",
+        ),
+    ),
+    mutation(
+        "a point's rows hang on how many candidates others have",
+        "law 5",
+        "beepgpt/training/ranking_features.py",
+        "tests/training/test_ranking.py::test_a_point_is_predicted_the_same_alone_and_among_others",
+        ("seen[~inside | (seen < 0)] = NEVER", "seen[seen < 0] = NEVER"),
+    ),
 )

@@ -84,11 +84,13 @@ def test_nothing_is_read_that_was_known_later():
 def test_a_point_is_predicted_the_same_alone_and_among_others(data: st.DataObject):
     """Bit by bit: neither the neighbors nor their number of candidates change anything."""
     chosen = data.draw(st.lists(st.integers(0, len(told()) - 1), min_size=1, max_size=12))
-    together = ranker().predict(points_of([told()[each] for each in chosen]))
+    points = points_of([told()[each] for each in chosen])
+    together, rows = ranker().predict(points), np.split(feature_rows(points)[0], np.cumsum(points.sizes + OUTCOMES)[:-1])
 
     for place, each in enumerate(chosen):
-        alone = ranker().predict(points_of([told()[each]]))
-        assert alone.of(0) == together.of(place)
+        alone = points_of([told()[each]])
+        assert np.array_equal(feature_rows(alone)[0], rows[place], equal_nan=True)
+        assert ranker().predict(alone).of(0) == together.of(place)
 
 
 def test_all_chances_sum_to_one():

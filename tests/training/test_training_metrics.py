@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from beepgpt.training.intervals import Bootstrap
@@ -136,6 +136,7 @@ def test_alerts_count_silences_too():
 
 
 @given(st.lists(st.tuples(st.integers(1, 20), st.booleans()), min_size=FEW, max_size=80), st.sampled_from([0.3, 0.5, 0.8]))
+@example([(6, True)] * 30 + [(6, False)] * 10, 0.8)  # of equals all are alerted
 def test_a_chosen_threshold_keeps_its_promise(rows: list[tuple[int, bool]], precision: float):
     """At it, as many alerts are right as was asked; at any lower one that somebody has, or with few alerts, not."""
     outcomes = judged(*[({"bo": tenths / 20}, 0.0, ["bo"] if right else ["zoe"]) for tenths, right in rows])
