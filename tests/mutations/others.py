@@ -237,4 +237,25 @@ ROWS = (
             "if job.fault and not self.stop():\n            raise RunStopped",
         ),
     ),
+    mutation(
+        "the history that a first model was made of stays",
+        "law 9",
+        "beepgpt/up/folder.py",
+        "tests/up/test_folder.py::test_what_the_first_model_was_made_of_goes_and_its_pages_stay",
+        ("        shutil.rmtree(self.fetched, ignore_errors=True)\n", ""),
+    ),
+    mutation(
+        "examples of which a first model was made stay",
+        "law 9",
+        "beepgpt/up/folder.py",
+        "tests/up/test_folder.py::test_what_the_first_model_was_made_of_goes_and_its_pages_stay",
+        ('endswith((".html", ".alerts.jsonl"))', 'endswith((".html", ".jsonl"))'),
+    ),
+    mutation(
+        "a copy has its name before it is whole",
+        "law 6",
+        "beepgpt/up/backup.py",
+        "tests/up/test_backup.py::test_a_copy_that_is_killed_before_it_is_whole_is_none",
+        ('making = to.with_name(f"{to.name}.new")', "making = to"),
+    ),
 )

@@ -106,6 +106,20 @@ def test_a_copy_is_there_whole_or_not_at_all(data: DataFolder, tmp_path: Path):
     assert sorted(each.name for each in tmp_path.iterdir()) == ["live"]
 
 
+def test_a_copy_that_is_killed_before_it_is_whole_is_none(data: DataFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its name comes last; the same command begins anew."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("beepgpt.up.backup.move_into_place", killed)  # as by a kill just before
+        back_up(data, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+    back_up(data, tmp_path / "copy")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["copy", "live"]
+
+
 def test_the_command_names_what_it_can_t_do(data: DataFolder, tmp_path: Path):
     """A folder that is not up's, a copy that is there, a copy inside of what is copied."""
     (tmp_path / "there").mkdir()

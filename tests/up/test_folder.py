@@ -71,6 +71,22 @@ def test_a_history_comes_first_and_whole_or_not_at_all(tmp_path: Path, state: di
     assert LiveRun(UpPlan(folder, read_settings(environ={}), None, export, None, "channels", time(3)), stop).run() == 0
 
 
+def test_what_the_first_model_was_made_of_goes_and_its_pages_stay(tmp_path: Path):
+    """The folders of `try` and of `history` hold messages, which a later deletion would not reach."""
+    folder = DataFolder(tmp_path / "live")
+    folder.take()
+    stay = {"index.html", "rehearsal.html", "rehearsal.alerts.jsonl"}
+    for each in (*stay, "examples.jsonl", "predictions.jsonl", "set/rows_train.jsonl", "set/models/local/model.skops"):
+        (folder.first / each).parent.mkdir(parents=True, exist_ok=True)
+        (folder.first / each).write_text("what was said")
+    (folder.fetched / "C1").mkdir(parents=True)
+    (folder.fetched / "C1" / "2026-01-01.json").write_text("what was said")
+    folder.clear_first()
+
+    left = {str(each.relative_to(folder.path)) for each in folder.path.rglob("*") if each.is_file()}
+    assert left == {"up.json", *(f"first/{each}" for each in stay)}
+
+
 def test_a_history_that_was_stopped_is_not_in(tmp_path: Path):
     """The next start goes on with it, before anything is live."""
     write_export(Plan(messages=20, days=1, channels=1, people=3), export := tmp_path / "acme.zip")
