@@ -241,6 +241,11 @@ def _read(text: str) -> Spent:
 
 
 def _sum(one: Any, other: Any) -> Any:
+    """Of numbers or usages; of counts by kind, with the kinds that one start alone has.
+
+    >>> _sum({"email": 4, "secret": 1}, {"secret": 2, "refused": 3})
+    {'email': 4, 'refused': 3, 'secret': 3}
+    """
     if isinstance(one, Mapping):
         return {name: one.get(name, 0) + other.get(name, 0) for name in sorted({*one, *other})}
     return one + other

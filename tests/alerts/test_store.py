@@ -171,6 +171,17 @@ def test_who_wrote_in_a_session_is_known_under_the_channel_s_new_id(tmp_path: Pa
     assert [alert["user"] for alert in office.store.alerts_to_check()] == ["cy"]
 
 
+def test_who_writes_on_takes_part_as_long_as_alerts_are_kept(tmp_path: Path):
+    """In a thread of weeks: what was written first is forgotten, and the last of it counts."""
+    office = Office(tmp_path)
+    thread = f"C1:{ts_text(NOON)}:thread"
+    for day in (0, 28):
+        office.store.record_participants([(thread, "bo")], {thread: f"C1:{ts_text(NOON)}:session"}, NOON + day * DAY)
+    for day, takes_part in ((1, True), (28, True), (29, False)):
+        office.store.forget_before(NOON + day * DAY)
+        assert office.store.took_part("bo", [thread], HOUR) == takes_part == (office.store.session_of(thread) is not None), day
+
+
 # What was deleted
 
 CANARY = "a-canary-in-the-mine"

@@ -25,6 +25,7 @@ from beepgpt.config.settings import read_settings
 from beepgpt.connectors.kafka import Connection, Writer, create_topics, records_of
 from beepgpt.connectors.log import OutgoingRecord, TopicSpec, folder_place
 from beepgpt.connectors.sqlite.log import SqliteLog
+from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY, HOUR, SECOND, Rules, shaping_settings
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.clock import now_us
@@ -99,6 +100,21 @@ def test_all_that_people_asked_for_is_read_before_the_first_prediction(tmp_path:
 
     assert done.returncode == 0, done.stderr
     assert (len(slack.sent_to("bo")), len(slack.sent_to("cy"))) == (1, 0)
+
+
+def test_all_that_was_deleted_is_read_before_the_first_prediction(tmp_path: Path, slack: Workspace):
+    """However much came before it: nobody is alerted to a message that is gone, and no alert to it is written anywhere."""
+    at = just_now()
+    said = {"type": "message", "channel": "C9", "user": "ana", "text": "hello"}
+    deleted = {"type": "message", "subtype": "message_deleted", "channel": "C1", "deleted_ts": ts_text(at), "ts": ts_text(at + SECOND)}
+    events = write(tmp_path / "events.jsonl", *({**said, "ts": ts_text(at - (3000 - each) * 1000)} for each in range(3000)), deleted)
+    source = write(tmp_path / "predictions.jsonl", prediction(at), prediction(at + 2 * SECOND, channel="C2", people={"cy": 0.9}))
+    slack.channel("C2", "ana", "cy")
+    done = run(tmp_path, slack, source, "--deletions", events, "--threshold", 0.5, "--to", tmp_path / "alerts.jsonl")
+
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["channel"] for line in (tmp_path / "alerts.jsonl").read_text().splitlines()] == ["C2"]
+    assert (len(slack.sent_to("bo")), len(slack.sent_to("cy"))) == (0, 1)
 
 
 @pytest.mark.slow

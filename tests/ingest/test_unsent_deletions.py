@@ -111,16 +111,17 @@ def swept(turning: Turned, days: int) -> Counter[str]:
 
 
 def test_what_is_older_than_the_retention_is_deleted_once_and_replays_delete_it_too(slack_server: Server, place: Place):
-    """Whatever of it nobody deleted before; the heartbeats remember up to when, so that a restart begins there."""
+    """Whatever of it nobody deleted before, bots' messages too; the heartbeats remember up to when, so that a restart begins there."""
     slack_server.workspace.add_channel("C1")
     now = int(time.time()) * SECOND
     old, gone, recent = (now - days * DAY for days in (40, 35, 5))
     asked, answered = post("C1", old, "ana", "Is it red?"), post("C1", old + MINUTE, "bo", "It is")
-    put(place, [asked, answered, post("C1", gone, "cy"), delete("C1", gone + MINUTE, gone), post("C1", recent, "di")])
+    bots = post("C1", old + 2 * MINUTE, "robo", "beep", bot_id="B1")
+    put(place, [asked, answered, bots, post("C1", gone, "cy"), delete("C1", gone + MINUTE, gone), post("C1", recent, "di")])
     before = read_through(place)
     with turned(slack_server, place) as turning:
-        assert swept(turning, 30)["retention"] == 2
-    assert deletions(place) == [(old, "retention"), (old + MINUTE, "retention")]
+        assert swept(turning, 30)["retention"] == 3
+    assert deletions(place) == [(old + minutes * MINUTE, "retention") for minutes in range(3)]
     deleted = [parse(record.value or b"", now + DAY) for _, record in place.records() if b'"why":"retention"' in (record.value or b"")]
     assert all(isinstance(each, Event) and each.kind == DELETE and each.t > now - DAY for each in deleted)
 
@@ -136,7 +137,7 @@ def test_what_is_older_than_the_retention_is_deleted_once_and_replays_delete_it_
         assert swept(turning, 30)["retention"] == 0
     with turned(slack_server, place) as turning:
         assert swept(turning, 4)["retention"] == 1
-    assert deletions(place)[2:] == [(recent, "retention")]
+    assert deletions(place)[3:] == [(recent, "retention")]
 
 
 def test_a_deletion_by_retention_is_not_late_when_heartbeats_have_waited(slack_server: Server, place: Place):

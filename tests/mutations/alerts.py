@@ -502,4 +502,11 @@ ROWS = (
         "tests/alerts/test_store.py::test_who_wrote_in_a_session_is_known_under_the_channel_s_new_id",
         ('("deleted", "channel"), ("root", "channel")),', '("deleted", "channel")),'),
     ),
+    mutation(
+        "who writes on in a thread is forgotten with what they wrote first",
+        "whoever takes part is not alerted",
+        "beepgpt/alerts/participants.py",
+        "tests/alerts/test_store.py::test_who_writes_on_takes_part_as_long_as_alerts_are_kept",
+        ('again = "ON CONFLICT DO UPDATE SET at = max(at, excluded.at)"', 'again = "ON CONFLICT DO NOTHING"'),
+    ),
 )

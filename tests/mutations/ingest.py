@@ -345,4 +345,11 @@ ROWS = (
         "tests/ingest/test_ingest_slack_faults.py::test_a_heartbeat_promises_nothing_that_came_while_it_was_flushed",
         ("            self._write_heartbeat(good)\n", "            self._write_heartbeat(self._connections.good_until())\n"),
     ),
+    mutation(
+        "bots' messages never expire",
+        "law 9",
+        "beepgpt/ingest/slack/retention.py",
+        "tests/ingest/test_unsent_deletions.py::test_what_is_older_than_the_retention_is_deleted_once_and_replays_delete_it_too",
+        ('log_time(record.timestamp, now_us()), bots="context")', "log_time(record.timestamp, now_us()))"),
+    ),
 )

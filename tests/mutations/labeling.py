@@ -170,4 +170,11 @@ ROWS = (
         "tests/commands/label/test_label_faults.py::test_money_that_ends_behind_the_last_example_stops_the_run",
         ("ended = self._has_ended and not self.stop()", "ended = self._has_ended"),
     ),
+    mutation(
+        "counts of kinds that a later start lacks are lost",
+        "law 6",
+        "connectors/openai/responses.py",
+        "connectors/openai/responses.py",
+        ("for name in sorted({*one, *other})}", "for name in sorted(other)}"),
+    ),
 )

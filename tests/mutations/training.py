@@ -429,4 +429,14 @@ ROWS = (
         "tests/training/test_ranking.py::test_a_point_is_predicted_the_same_alone_and_among_others",
         ("seen[~inside | (seen < 0)] = NEVER", "seen[seen < 0] = NEVER"),
     ),
+    mutation(
+        "a model that was validated while it ran gives way to one that is not",
+        "a model and its threshold are one thing",
+        "beepgpt/training/reloading.py",
+        "tests/training/test_live.py::test_a_model_that_was_copied_over_a_validated_one_is_not_taken_up_before_it_is_validated",
+        (
+            "                self._at, self._has_threshold = at, threshold_in(at) is not None\n                return False",
+            "                self._at = at\n                return False",
+        ),
+    ),
 )

@@ -247,11 +247,16 @@ def test_figures_of_a_folder_s_older_model_change_nothing(tmp_path: Path):
     assert live_in(tmp_path) == version and live_threshold(tmp_path) == 0.4
 
 
-def test_a_model_that_was_copied_over_a_validated_one_is_not_taken_up_before_it_is_validated(tmp_path: Path):
-    """Nothing kept the old one, but it is in memory."""
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_a_model_that_was_copied_over_a_validated_one_is_not_taken_up_before_it_is_validated(tmp_path: Path, meanwhile: bool):
+    """Nothing kept the old one, but it is in memory; also if it was validated only while it ran (`meanwhile`)."""
     save(tmp_path / "live", seed=1)
-    validate(tmp_path / "live", 0.3)
+    if not meanwhile:
+        validate(tmp_path / "live", 0.3)
     running = watched_model(tmp_path / "live", SETTINGS)
+    if meanwhile:
+        validate(tmp_path / "live", 0.3)
+        assert not running.look()
     first = running.name
     other = save(tmp_path / "other", seed=2)
     for each in other.iterdir():
