@@ -22,6 +22,7 @@ from beepgpt.library.sources import settings_of
 from beepgpt.packages import need
 from beepgpt.runtime.made_by import recorded_rules
 from beepgpt.training.folder import MANIFEST, checked
+from beepgpt.training.parts import parts_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,14 +59,26 @@ class TrainingSet:
         return found
 
     def to_arrow(self, side: str) -> pa.Table:
-        """The examples of a side, `train` or `valid`, as a table of pyarrow with their candidates, in the order of time. Raises BadSet."""
+        """Examples as a table of pyarrow with their candidates, in the order of time.
+
+        `side`: `train`, or `valid`; or of that one `choose`, for trying out as often as you like, whose answers were known when judging
+        begins, or `judge`, for what you report. Times are integers, microseconds since 1970. Raises BadSet.
+        """
         need("a table", ["pyarrow"], "train")
+        import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
-        path = self.folder / f"candidates_{side}.parquet"
+        path = self.folder / f"candidates_{'valid' if side in ('choose', 'judge') else side}.parquet"
         if not path.is_file():
-            raise BadCommand(f"{path}: is missing: the sides are train and valid, of examples with candidates")
-        return pq.read_table(checked(path))
+            raise BadCommand(f"{path}: is missing: the sides are train, valid, choose and judge, of examples with candidates")
+        table = pq.read_table(checked(path))
+        if side not in ("choose", "judge"):
+            return table
+        if (parts := parts_of(self.manifest)) is None or parts.judge_from is None:
+            raise BadCommand(f"{self.folder}: was split by an older version, into no parts to choose and to judge by: split it again")
+        if side == "judge":
+            return table.filter(pc.greater_equal(table["prompt_ts"], parts.judge_from))
+        return table.filter(pc.less(pc.max_element_wise(table["prompt_ts"], table["settled_ts"]), parts.judge_from))
 
 
 def options_of(settings: Settings) -> PrepareOptions:

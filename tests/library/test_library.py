@@ -20,6 +20,7 @@ from beepgpt.conversations.shard import RunOutput
 from beepgpt.errors import BadCommand
 from beepgpt.library.follower import Emitted
 from beepgpt.packages import MissingPackage
+from beepgpt.training.parts import parts_of
 from tests.support import NOW, beep, outcome, run_of
 from tests.support.broker import Broker, GivenBroker
 from tests.support.histories import START, delete, edit, heartbeat, post, react
@@ -280,6 +281,13 @@ def test_a_model_predicts_what_the_command_line_does(export: Path, tmp_path: Pat
 
     assert ours.manifest["parts"] == theirs.manifest["parts"] and ours.manifest["cut"] == theirs.manifest["cut"]
     assert ours.to_arrow("valid").equals(theirs.to_arrow("valid"))
+    parts = parts_of(ours.manifest)
+    assert parts is not None and parts.judge_from is not None
+    times = {each["id"]: (each["prompt_ts"], each["settled_ts"]) for each in ours.to_arrow("valid").to_pylist()}
+    choose, judge = (set(ours.to_arrow(side)["id"].to_pylist()) for side in ("choose", "judge"))
+    assert judge == {name for name, (at, _) in times.items() if at >= parts.judge_from} and len(judge) > 5
+    assert choose == {name for name, (at, settled) in times.items() if at < parts.judge_from and settled < parts.judge_from}
+    assert 5 < len(choose) < len(times) - len(judge), "some were settled only when judging had begun"
     again = beepgpt.Model.load(model.folder)
     points = made.kept()[:20]
     predicted = model.predict(points)
