@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,6 +11,7 @@ import bytewax.operators as op
 from bytewax.dataflow import Stream
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 
+from beepgpt import clock
 from beepgpt.conversations.chunks import Chunk, parsed_value
 from beepgpt.conversations.events import Heartbeat, Parsed, Reject
 from beepgpt.conversations.forgetting import Forgotten
@@ -175,5 +175,5 @@ class FollowChannels(StatefulBatchLogic[list[PlacedRecord], TaggedItems, dict[st
             ("rejects", rejects),
         ]
         if output.points is not None and output.points.entries:
-            tagged.append(("points", [(time.time(), output.points.entries)]))
+            tagged.append(("points", [(clock.now(), output.points.entries)]))
         return [(kind, lines) for kind, lines in tagged if lines]

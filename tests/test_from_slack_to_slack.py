@@ -11,11 +11,11 @@ from uuid import uuid4
 
 import pytest
 
+from beepgpt.clock import now_us
 from beepgpt.connectors.kafka import Connection, Writer, create_topics, records_of
 from beepgpt.connectors.log import OutgoingRecord, TopicSpec
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import MINUTE, SECOND
-from beepgpt.runtime.clock import now_us
 from beepgpt.simulation.slack.whole import one_slack
 from beepgpt.simulation.slack.workspace import TEAM
 from tests.support import program

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from beepgpt.clock import now_us
 from beepgpt.commands.check import print_findings
 from beepgpt.commands.checking import check_packages, check_slack, check_workspace
 from beepgpt.commands.flags import Include, with_settings
@@ -17,7 +18,6 @@ from beepgpt.config.settings import Settings
 from beepgpt.errors import BadCommand
 from beepgpt.ingest.slack.histories import beginning_of
 from beepgpt.library.arguments import kinds_in
-from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import print_event
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.workers import Stop

@@ -13,6 +13,7 @@ from beepgpt.audit.findings import Audit
 from beepgpt.audit.foreign import audit_pairs
 from beepgpt.audit.history import AuditedRecord
 from beepgpt.audit.laws import audit_examples as audit_lines
+from beepgpt.clock import now_us
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.examples import retraction_bytes
@@ -25,7 +26,6 @@ from beepgpt.library.chat_events import ChatEvent, GivenEvent, event_of
 from beepgpt.library.examples import SourceExamples
 from beepgpt.library.records import ExampleRecord
 from beepgpt.library.sources import origin_at, settings_of
-from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.made_by import recorded_rules
 from beepgpt.runtime.places import NOBODY, Origin, is_topic, records_in, source_of

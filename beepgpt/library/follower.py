@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from beepgpt.clock import now_us
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.account import Account, sum_of
@@ -19,7 +20,6 @@ from beepgpt.errors import DoesNotAddUp
 from beepgpt.library.chat_events import GivenEvent, event_of
 from beepgpt.library.records import ExampleRecord, PointRecord, RetractedExample
 from beepgpt.library.sources import settings_of
-from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.forgotten import forgotten_of
 
 

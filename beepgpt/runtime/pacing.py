@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
+from beepgpt.clock import now_us
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.slack import export as slack_export
 from beepgpt.conversations.channel import FOREVER
@@ -29,7 +30,6 @@ from beepgpt.conversations.record_order import (
 )
 from beepgpt.conversations.rules import Rules
 from beepgpt.errors import BadCommand
-from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.places import Origin, values_in
 
 HEARTBEAT_EVERY = 1.0

@@ -19,6 +19,7 @@ import pytest
 from slack_sdk.signature import SignatureVerifier
 
 from beepgpt.alerts.store import AlertStore
+from beepgpt.clock import now_us
 from beepgpt.commands.alert import say_threshold, threshold_of
 from beepgpt.commands.rehearse import keep
 from beepgpt.config.settings import read_settings
@@ -28,7 +29,6 @@ from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY, HOUR, SECOND, Rules, shaping_settings
 from beepgpt.errors import BadCommand
-from beepgpt.runtime.clock import now_us
 from beepgpt.simulation.slack.alerts_api import AlertedWorkspace
 from beepgpt.simulation.workspace import Plan, write_export
 from beepgpt.training.folder import METRICS

@@ -14,13 +14,13 @@ import pytest
 
 from beepgpt.alerts.reading import read_in_order
 from beepgpt.alerts.store import AlertStore
+from beepgpt.clock import now_us
 from beepgpt.commands.alert_sources import source_of
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors.log import Log, OutgoingRecord, TopicSpec
 from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY, SECOND
-from beepgpt.runtime.clock import now_us
 from beepgpt.simulation.slack.alerts_api import AlertedWorkspace
 from tests.support import program, run_program
 from tests.support.alerts import Clock, Office, prediction

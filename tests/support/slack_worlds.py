@@ -22,7 +22,6 @@ from beepgpt.conversations.events import micros
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.conversations.rules import MINUTE, SECOND
 from beepgpt.errors import SlackRefused
-from beepgpt.ingest.slack import event_writer
 from beepgpt.ingest.slack import loop as slack_loop
 from beepgpt.ingest.slack.known_records import read_contents
 from beepgpt.ingest.slack.loop import SlackLoop, SlackPulse
@@ -276,8 +275,8 @@ def world_of(server: SlackServer) -> Iterator[World]:
     clock = Clock()
     log = Log(clock)
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("connections", "backfill", "loop", "web_queries"):
+        for module in ("connections", "loop", "web_queries"):
             patch.setattr(f"beepgpt.ingest.slack.{module}.time", clock)
-        patch.setattr(event_writer, "now_us", clock)
+        patch.setattr("beepgpt.clock.time", clock)
         patch.setattr(slack_loop, "HEARTBEAT_EVERY", 0.0)
         yield World(server, clock, log)

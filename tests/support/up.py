@@ -12,9 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from beepgpt.clock import now_us
 from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.conversations.rules import DAY
-from beepgpt.runtime.clock import now_us
 from beepgpt.simulation.people import SimulatedWorkspace
 from beepgpt.simulation.slack.alerts_api import AlertedWorkspace
 from beepgpt.simulation.slack.server import SlackServer
