@@ -186,7 +186,7 @@ def _changed(workspace: SimulatedWorkspace, t: int, kind: str, post: SimulatedPo
     return f'"type":"message",{changed},"previous_message":{{{previous}}},"hidden":true,"ts":"{ts}"'
 
 
-def _event(
+def event_json(
     workspace: SimulatedWorkspace, t: int, channel: SimulatedChannel, kind: str, post: SimulatedPost, detail: tuple[str, int]
 ) -> str:
     """The inner event of a callback, as JSON."""
@@ -229,4 +229,4 @@ def _traits(channel: SimulatedChannel, kind: str, post: SimulatedPost) -> list[s
 def inner_events(workspace: SimulatedWorkspace) -> Iterator[InnerEvent]:
     """The inner events of the whole workspace, in order of time."""
     for at, t, channel, kind, post, detail in history(workspace, range(workspace.plan.channels)):
-        yield at, t, channel, _traits(channel, kind, post), _event(workspace, t, channel, kind, post, detail)
+        yield at, t, channel, _traits(channel, kind, post), event_json(workspace, t, channel, kind, post, detail)
