@@ -46,10 +46,13 @@ def pace_of(text: str | None) -> float | None:
     >>> pace_of("60x"), pace_of("0.5x")
     (60.0, 0.5)
     """
-    if text is None:
-        return None
+    return None if text is None else multiple_of("--pace", text)
+
+
+def multiple_of(flag: str, text: str) -> float:
+    """Parse a multiple of real time, which `flag` gives. Raises BadCommand."""
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?x", text) or not (multiple := float(text.removesuffix("x"))):
-        raise BadCommand(f"--pace {text}: a multiple of real time like 1x, 60x or 0.5x is expected")
+        raise BadCommand(f"{flag} {text}: a multiple of real time like 1x, 60x or 0.5x is expected")
     return multiple
 
 

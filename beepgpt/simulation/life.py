@@ -20,21 +20,19 @@ from beepgpt.simulation.slack.server import SlackServer
 from beepgpt.simulation.slack.workspace import TEAM
 from beepgpt.simulation.slack_json import event_json
 
-PAST, FUTURE = 180, 90
-"""Days of history, and of life after it."""
 LIFE = Plan(
     seed=7,
-    messages=12_000,
-    days=PAST + FUTURE,
+    messages=10_500,
+    days=270,
     start=datetime(2025, 12, 4, 20, tzinfo=UTC),
     channels=8,
     people=40,
     private=0.0,
-    reply_delay=10.0,  # so that an alert, which takes the machine a second, may come before the answer
+    reply_delay=4.0,  # so that an alert, which takes the machine a second, may come before the answer
 )
-"""A workspace on a Tuesday afternoon in New York, after half a year."""
-BORN = LIFE.start_us + PAST * DAY
-"""When its history ends and its life begins, microseconds."""
+BORN = LIFE.start_us + 180 * DAY
+"""When its history ends, after half a year, and its life begins: at four o'clock on a Tuesday in New York. Microseconds."""
+ZONE = "America/New_York"
 TICK = 0.02
 """Seconds between two looks at what is due."""
 
