@@ -67,6 +67,11 @@ def now_utc() -> datetime:
     return datetime.fromtimestamp(now(), UTC)
 
 
+def is_simulated() -> bool:
+    """Whether it isn't the machine's time."""
+    return VARIABLE in os.environ
+
+
 def passing(seconds: float) -> float:
     """How many of its seconds pass in so many of the machine's."""
     clock = _simulated()

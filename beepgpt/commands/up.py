@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from beepgpt.up.status import StatusWatch
 
 
+SIMULATED = "simulated"
+"""The folder that a simulation has in its data folder: its history, and its clock."""
 FASTEST = 3_600.0
 """At most so many times as fast as real time a simulated workspace lives: a faster one says all before anybody can be alerted."""
 
@@ -78,6 +80,8 @@ def up(
 
     at, folder, config = hour_of(night), DataFolder(data.resolve()), context.params["config"]
     folder.check_own()
+    if (folder.path / SIMULATED).exists():
+        raise BadCommand(f"--data {data}: holds a simulated life: name another folder")
     print_faults([*check_workspace(settings), *check_packages(), *check_slack(settings, kinds_in("--include", include))])
     from beepgpt.up.run import UpPlan
 
@@ -117,9 +121,13 @@ def run_simulated(data: Path | None, rate: float, at: time, port: int) -> int:
         folder = DataFolder(Path(path).resolve())
         if folder.path.is_dir() and any(folder.path.iterdir()):
             raise BadCommand(f"--data {data}: is not empty, and a simulated life begins anew each time: name a new folder, or none")
-        with taken(folder), simulation(folder, rate) as job:
+        with taken(folder), simulation(folder.path / SIMULATED, folder.alerts, rate) as job:
             folder.check_made_with(job.settings.rules, None)
-            return run_plan(UpPlan(folder, job.settings, None, job.export, None, "channels", at), port, job.beside)
+            status = run_plan(UpPlan(folder, job.settings, None, job.export, None, "channels", at), port, job.beside)
+        print_event(
+            "Stopped: the simulated life is over." if data is None else f"Stopped: the simulated life is over, and all of it is in {data}."
+        )
+    return status
 
 
 def print_faults(found: list[CheckFinding]) -> None:

@@ -21,7 +21,6 @@ from beepgpt.simulation.export import write_export
 from beepgpt.simulation.life import BORN, LIFE, ZONE, LivingWorkspace
 from beepgpt.simulation.slack.inbox import inbox
 from beepgpt.simulation.slack.whole import one_slack
-from beepgpt.up.folder import DataFolder
 from beepgpt.up.run import ORDER
 from beepgpt.up.status import StatusWatch, shown_time
 
@@ -77,9 +76,12 @@ def simulated(rate: float) -> clock.SimulatedClock:
 
 
 @contextmanager
-def simulation(data: DataFolder, rate: float) -> Iterator[SimulationJob]:
-    """Make the history and its Slack; inside the `with` block, this process and those that it starts have its settings and its clock."""
-    place, before = data.path / "simulated", dict(os.environ)
+def simulation(place: Path, store: Path, rate: float) -> Iterator[SimulationJob]:
+    """Make the history and its Slack; inside the `with` block, this process and those that it starts have its settings and its clock.
+
+    `place`: its folder; `store`: of the alerts.
+    """
+    before = dict(os.environ)
     make_folder(place)
     began, file, export = time.monotonic(), place / "clock.json", place / "workspace.zip"
     simulated(rate).write(file)
@@ -88,7 +90,7 @@ def simulation(data: DataFolder, rate: float) -> Iterator[SimulationJob]:
         server, alerted = slack
         server.page = 200
         ours = server.settings | settings_for(rate) | {clock.VARIABLE: str(file)}
-        ours |= {f"{PREFIX}RUN__FORGOTTEN": str(place / "forgotten.json"), f"{PREFIX}ALERTS__STORE": str(data.alerts)}
+        ours |= {f"{PREFIX}RUN__FORGOTTEN": str(place / "forgotten.json"), f"{PREFIX}ALERTS__STORE": str(store)}
         for name in before:
             if name.startswith(PREFIX) and not name.startswith(KEPT):
                 del os.environ[name]

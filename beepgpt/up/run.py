@@ -274,6 +274,6 @@ class LiveRun:
             again = f", after {counted(starts - 1, 'restart')}" if starts > 1 else ""
             print_event(f"{name} {ended(status)}{again}.", command=name, status=status, starts=starts)
         in_order = all(status in (None, *STOPPED, -SIGTERM) for status in found.values())
-        if in_order:
+        if in_order and not clock.is_simulated():
             print_event(f"Stopped; the same command goes on where this one was. All of it is in {self.plan.data.path}.")
         return 0 if in_order else 1
