@@ -86,6 +86,7 @@ def test_it_lives_on_by_the_same_rules(tmp_path: Path):
 
     assert {"message", "message_changed", "message_deleted", "reaction_added"} <= kinds
     assert len(posted) > 50 and [float(each["ts"]) for each in posted] == sorted(float(each["ts"]) for each in posted)
+    assert all(each["ts"] == each["event_ts"] for each in posted)
     assert all((float(each["event_ts"]) * 1e6 - BORN) // HOUR in range(3 * 24 + 1) for each in found.told)
 
 

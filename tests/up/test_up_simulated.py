@@ -66,7 +66,7 @@ def test_a_day_s_life_with_kills_loses_nothing_and_alerts_nobody_twice(tmp_path:
     The variables of a real workspace go nowhere: its webhook is never called. The folder's files are its owner's.
     """
     data, dice = tmp_path / "life", random.Random(6)
-    env = {"BEEPGPT_ALERTS__WEBHOOK": "http://127.0.0.1:9/", "BEEPGPT_ALERTS__QUIET": "00:00-23:59"}
+    env = {"BEEPGPT_ALERTS__WEBHOOK": "http://127.0.0.1:9/", "BEEPGPT_ALERTS__PER_HOUR": "0"}
     command = program("up", "--simulate", f"{600 / slowness():.0f}x", "--data", data, "--night", "18:00")
     with started(command, tmp_path / "run", env) as run:
         wait_until(lambda: "The simulated clock runs" in run.said, "all of it runs", 200, said=lambda: run.said)
