@@ -105,9 +105,7 @@ def refuse_real(settings: Settings, given: Mapping[str, object]) -> None:
     if named := [f"--{name}" for name, value in given.items() if value is not None]:
         raise BadCommand(f"--simulate: the workspace is made up, and so {' and '.join(named)} can't be given with it")
     if settings.slack.app_token or settings.slack.bot_token:
-        raise BadCommand(
-            "--simulate: has a Slack of its own: leave out the tokens of yours (BEEPGPT_SLACK__APP_TOKEN, BEEPGPT_SLACK__BOT_TOKEN)"
-        )
+        raise BadCommand("--simulate: has a Slack of its own: unset the tokens of yours, slack.app_token and slack.bot_token")
 
 
 def run_simulated(data: Path | None, rate: float, at: time, port: int) -> int:
