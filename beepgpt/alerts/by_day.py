@@ -41,4 +41,6 @@ def _rows(store: Path, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
     if not store.exists():
         return []
     with closing(sqlite3.connect(f"{store.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY)) as db:
+        if not db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'alert'").fetchall():
+            return []  # it is being made
         return db.execute(sql, parameters).fetchall()

@@ -88,7 +88,7 @@ def up(
     with taken(folder):
         folder.check_made_with(settings.rules, forgotten_of(settings))
         plan = UpPlan(folder, settings, config, export if history is None else folder.fetched, history, include, at)
-        status = run_plan(plan, port, seen_alone)
+        status = run_plan(plan, port, watched_alone)
     raise typer.Exit(status)
 
 
@@ -145,16 +145,16 @@ def taken(folder: DataFolder) -> Iterator[None]:
         os.close(held)
 
 
-Seen = Callable[["StatusWatch"], AbstractContextManager[Callable[[], Mapping[str, Any]]]]
+Shows = Callable[["StatusWatch"], AbstractContextManager[Callable[[], Mapping[str, Any]]]]
 """What the page shows while a run is watched."""
 
 
-def seen_alone(watch: StatusWatch) -> AbstractContextManager[Callable[[], Mapping[str, Any]]]:
+def watched_alone(watch: StatusWatch) -> AbstractContextManager[Callable[[], Mapping[str, Any]]]:
     """The page shows what is watched, and nothing else."""
     return nullcontext(watch.values)
 
 
-def run_plan(plan: UpPlan, port: int, seen: Seen) -> int:
+def run_plan(plan: UpPlan, port: int, shows: Shows) -> int:
     """Run all of it until somebody asks to stop, and show it on a page; returns the exit status."""
     from beepgpt.up.run import LiveRun
     from beepgpt.up.status import StatusWatch
@@ -168,7 +168,7 @@ def run_plan(plan: UpPlan, port: int, seen: Seen) -> int:
         print_event(f"What runs, and how well: {keys.address()}")
         with (
             watch.watching(),
-            seen(watch) as look,
+            shows(watch) as look,
             local_server.serving(StatusPage(look, plan.data.pages).app(keys), listener),
         ):
             return run.run()

@@ -38,6 +38,13 @@ ROWS = (
         ("        if found.since is not None:\n            _started[place] = found\n", "        _started[place] = found\n"),
     ),
     mutation(
+        "the page of a run asks a store of alerts that is being made for its table",
+        "live: the page",
+        "beepgpt/alerts/by_day.py",
+        "tests/alerts/test_by_day.py",
+        ("            return []  # it is being made\n", "            pass\n"),
+    ),
+    mutation(
         "an export as of a time names a reply that comes later",
         "law 1",
         "beepgpt/simulation/export.py",
