@@ -49,7 +49,7 @@ class SimulationJob:
         def start() -> None:
             while not is_over.wait(LOOK_EVERY):
                 watch.look()
-                if [each["name"] for each in watch.values()["services"] if each["state"] == "running"] == list(ORDER):
+                if [each["name"] for each in watch.services() if each["state"] == "running"] == list(ORDER):
                     simulated(self.rate).started().write(self.clock)
                     print_event(f"The simulated clock runs: an hour in {3_600 / self.rate:.2g} s, a day in {86_400 / self.rate:.3g} s.")
                     return

@@ -133,7 +133,7 @@ class StatusWatch:
             "zone": zone,
             "now": shown_time(clock.now(), zone),
             "since": shown_time(self._began, zone),
-            "services": [self._service(name, run.services[name]) for name in ORDER if name in run.services],
+            "services": self.services(),
             "job": run.job,
             "jobs": [
                 {"name": name, "at": shown_time(job.at, zone), "fault": self._fault(name, job), "words": job.words}
@@ -146,6 +146,10 @@ class StatusWatch:
             "alerts": self._alerts(),
             "night": run.night.astimezone(ZoneInfo(zone)).strftime("%a %H:%M"),
         }
+
+    def services(self) -> list[dict[str, Any]]:
+        """How each command is that runs for ever, by the last look."""
+        return [self._service(name, self._run.services[name]) for name in ORDER if name in self._run.services]
 
     def _fault(self, name: str, job: EndedJob) -> str:
         """What is wrong with a job, unless that is over: a first model may be made by another one."""

@@ -70,8 +70,10 @@ def test_its_slack_has_the_past_that_the_export_has(tmp_path: Path):
     with world() as found:
         assert {channel: list(each.values()) for channel, each in found.messages.items()} == past and found.told == []
     assert all(float(each["ts"]) * 1e6 < BORN for messages in past.values() for each in messages)
-    named = [reply["ts"] for messages in past.values() for each in messages for reply in each.get("replies", [])]
-    assert named and max(map(float, named)) * 1e6 < BORN
+    for until in range(BORN, BORN + 2 * DAY, HOUR):
+        messages = [each for found in exported(tmp_path / "then.zip", until).values() for each in found]
+        named = [reply["ts"] for each in messages for reply in each.get("replies", [])]
+        assert named and max(map(float, named)) * 1e6 < until
 
 
 def test_it_lives_on_by_the_same_rules(tmp_path: Path):
