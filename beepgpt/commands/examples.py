@@ -133,8 +133,7 @@ class ExamplesJob:
             idle_clock=settings.run.idle_clock == "wall",
         )
         sinks = self.to.of_worker(worker.number, worker.workers).sinks(fresh=worker.is_fresh, on_closed=worker.lose_reader, listener=worker)
-        of_files = EXAMPLE_ROWS if is_table else EXAMPLE_LINES
-        formats = example_topics(topic_id_of(source)) if isinstance(self.to, Topics) else of_files
+        formats = EXAMPLE_ROWS if is_table else EXAMPLE_LINES if isinstance(self.to, Files) else example_topics(topic_id_of(source))
         flow = dataflow.examples_flow(source, following, sinks, worker.accounts.append, formats)
         tables = [each for each in sinks.values() if isinstance(each, parquet.ParquetSink)]
         return PreparedFlow(flow, metrics.Figures(**worker.figures(origin.topic, rules.spec)), tables)

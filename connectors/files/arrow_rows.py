@@ -14,6 +14,7 @@ from pyarrow.json import ParseOptions, ReadOptions, read_json
 
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.record_fields import CANDIDATES, RECORDS, ROWS, RecordField
+from beepgpt.errors import CannotRead
 
 TIME = pa.timestamp("us", tz="UTC")
 PLAIN = {"text": pa.string(), "time": TIME, "integer": pa.int64(), "number": pa.float64(), "yes_no": pa.bool_()}
@@ -139,6 +140,19 @@ def fault_in(record: str, batch: pa.RecordBatch) -> tuple[str, int, str] | None:
         if pa.types.is_list(field.type) and (values := column.flatten()).null_count:
             return field.name, pc.list_parent_indices(column)[pc.index(pc.is_null(values), True).as_py()].as_py(), "holds a null"
     return None
+
+
+def checked_lines(record: str, batches: Iterable[pa.RecordBatch], called: str) -> Iterator[bytes]:
+    """The rows of batches as lines of JSON, where somebody else may have changed them. `called`: in messages. Raises CannotRead."""
+    schema, before = schema_of(record), 0
+    for batch in batches:
+        if missing := [name for name in schema.names if name not in batch.schema.names]:
+            raise CannotRead(f"{called}: is no table of {record}s of beepgpt: the column {missing[0]} is missing")
+        found = pa.record_batch([batch.column(field.name).cast(field.type) for field in schema], schema=schema)
+        if fault := fault_in(record, found):
+            raise CannotRead(f"{called}: column {fault[0]} of row {before + fault[1] + 1:,} {fault[2]}: make the table again")
+        yield from lines_in(record, found)
+        before += batch.num_rows
 
 
 def lines_in(record: str, batch: pa.RecordBatch) -> Iterator[bytes]:

@@ -391,13 +391,7 @@ def lines_of(path: Path, record: str) -> Generator[bytes, None, None]:
             with pq.ParquetFile(part) as file:
                 if missing := [name for name in schema.names if name not in file.schema_arrow.names]:
                     raise CannotRead(f"{part}: is no table of {record}s of beepgpt: the column {missing[0]} is missing")
-                before = 0
-                for batch in file.iter_batches(BATCH, columns=schema.names):
-                    found = pa.record_batch([batch.column(field.name).cast(field.type) for field in schema], schema=schema)
-                    if fault := rows.fault_in(record, found):
-                        raise CannotRead(f"{part}: column {fault[0]} of row {before + fault[1] + 1:,} {fault[2]}: make the table again")
-                    yield from rows.lines_in(record, found)
-                    before += batch.num_rows
+                yield from rows.checked_lines(record, file.iter_batches(BATCH, columns=schema.names), str(part))
         except (pa.ArrowException, OSError) as error:
             raise _unreadable(part, error) from error
 

@@ -48,7 +48,7 @@ ROWS = (
         "beepgpt/library/training_sets.py",
         f"{EVENTFUL}::test_a_training_set_has_no_retracted_example",
         (
-            "retracted = [bytes.fromhex(each.id) for each in examples.retractions] if isinstance(examples, SourceExamples) else []",
+            "retracted = [bytes.fromhex(each.id) for each in examples.retractions] if isinstance(examples, Examples) else []",
             "retracted = []",
         ),
     ),
