@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from beepgpt.errors import BadCommand
-from beepgpt.figures import with_interval
+from beepgpt.figures import share_or_few
 from beepgpt.library.tables import Tabular, table_of
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Validation(Tabular):
     def __repr__(self) -> str:
         lines = [f"{self.figures['answered']:,} answered points from {self.figures['cut']} on, which neither fitted nor chose anything:"]
         for row in self.figures["rows"]["answered"]:
-            hits = ", ".join(f"{name} {with_interval(row['figures'][name], name)}" for name in ("hit@1", "hit@5"))
+            hits = ", ".join(f"{name} {share_or_few(row['figures'][name])}" for name in ("hit@1", "hit@5"))
             lines.append(f"{row['name']}: {hits}")
         return "\n".join(lines)
 
