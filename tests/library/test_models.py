@@ -153,7 +153,7 @@ def test_what_is_no_example_is_named(made: beepgpt.Examples, training_set: beepg
         beepgpt.split([one.body], tmp_path / "other")  # type: ignore[list-item]
     for other in (training_set.to_arrow("train"), pa.table({"id": ["1"]})):
         with pytest.raises(CannotRead, match=r"^the table: is no table of examples of beepgpt: the column spec is missing"):
-            model.predict(other)  # type: ignore[arg-type]
+            model.predict(other)
 
 
 def test_kept_examples_are_in_the_order_of_time(made: beepgpt.Examples):
