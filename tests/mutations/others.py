@@ -323,4 +323,11 @@ ROWS = (
         "tests/up/test_backup.py::test_a_copy_that_is_killed_before_it_is_whole_is_none",
         ('making = to.with_name(f"{to.name}.new")', "making = to"),
     ),
+    mutation(
+        "a paced run takes what is forgotten for a record that can't be read",
+        "law 6",
+        PACING_PY,
+        f"{PACING}::test_what_is_forgotten_takes_no_time_and_is_counted_as_without_a_pace",
+        ("forgotten=self._forgotten))._replace(record=record)", "forgotten=self._forgotten))"),
+    ),
 )
