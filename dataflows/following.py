@@ -53,6 +53,8 @@ class Following:
     """Who and what is left out as if it had never been; None: nobody."""
     points_since: int | None = None
     """Points from this time on are emitted as they are made; None: none are."""
+    are_packed: bool = False
+    """Whether examples are for a table, which needs no JSON of their candidates' numbers."""
     is_stopping: Callable[[], bool] = lambda: False
     """Whether the input stops without having ended."""
     on_error: Callable[[Exception], None] = lambda error: None
@@ -123,6 +125,7 @@ class FollowChannels(StatefulBatchLogic[list[PlacedRecord], TaggedItems, dict[st
             until=following.until,
             recoverable=following.recoverable,
             points_since=following.points_since,
+            are_packed=following.are_packed,
         )
         if state is not None:
             self._shard.resume(state)

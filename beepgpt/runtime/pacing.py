@@ -161,7 +161,8 @@ class PacedSource(FixedPartitionedSource[slack_export.ExportChunk, None]):
             yield number, self._timed(line)
 
     def _timed(self, record: bytes) -> TimedRecord:
-        return timed_record(record, "", parse(record, FOREVER, bots="context", forgotten=self._forgotten))
+        """The record as it came, with its time: the flow parses it as it does without a pace."""
+        return timed_record(record, "", parse(record, FOREVER, bots="context", forgotten=self._forgotten))._replace(record=record)
 
     def _channel(self, channel: str) -> Iterator[TimedRecord]:
         assert self.origin.export is not None
