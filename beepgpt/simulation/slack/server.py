@@ -330,7 +330,7 @@ class SlackServer:
             "event": event,
             "type": "event_callback",
             "event_id": f"Ev{self._count:08d}",
-            "event_time": int(time.time()),
+            "event_time": self.workspace.clock() // 1_000_000,
             "is_ext_shared_channel": bool(known.get("is_ext_shared")),
         }
 
