@@ -6,21 +6,29 @@ import os
 from contextlib import closing
 from datetime import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from beepgpt.commands.check import print_findings
 from beepgpt.commands.checking import check_packages, check_slack, check_workspace
 from beepgpt.commands.flags import Include, with_settings
+from beepgpt.commands.topics import place_and_topic
 from beepgpt.config.settings import Settings
+from beepgpt.connectors.log import KAFKA
 from beepgpt.errors import BadCommand
+from beepgpt.ingest.slack.backfill import about
 from beepgpt.ingest.slack.histories import beginning_of
 from beepgpt.library.arguments import kinds_in
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import print_event
 from beepgpt.runtime.forgotten import forgotten_of
+from beepgpt.runtime.places import log_of
 from beepgpt.runtime.workers import Stop
+from beepgpt.up.generations import rebuild_seconds
+
+if TYPE_CHECKING:
+    from beepgpt.up.folder import DataFolder
 
 
 @with_settings
@@ -35,11 +43,15 @@ def up(
         str | None,
         typer.Option(help="Of the first start, without an export: how far back Slack's own history is read.", show_default=False),
     ] = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make all of it anew first: from its log, and what --history has of before.")
+    ] = False,
+    log: Annotated[str | None, typer.Option(help="Of the first start: kafka://host:port, for a log elsewhere.", show_default=False)] = None,
     include: Include = "channels",
     port: Annotated[int, typer.Option(help="Where its page is; 0: on any port that is free.", min=0, max=65_535)] = 0,
     night: Annotated[str, typer.Option(help="When to train anew, by the clock of alerts.zone.")] = "03:00",
 ) -> None:
-    """Live on one machine, with no broker: Slack's events, examples, scores and alerts, and each night a newer model.
+    """Live on one machine: Slack's events, examples, scores and alerts, and each night a newer model.
 
     Ctrl-C or SIGTERM stops all of it in order; the same command goes on where it was.
     """
@@ -48,7 +60,9 @@ def up(
     if history is not None:
         beginning_of("--history", history, now_us())
         if export is not None:
-            raise BadCommand("--history: is for a first start without --export: give one of them")
+            raise BadCommand("--history: goes without --export: give one of them")
+    if log is not None:
+        check_place(log)
     from beepgpt.up.folder import DataFolder
 
     at, folder, config = hour_of(night), DataFolder(data.resolve()), context.params["config"]
@@ -65,9 +79,15 @@ def up(
     held = folder.take()
     stop = Stop()
     try:
-        folder.check_made_with(settings.rules, forgotten_of(settings))
+        folder.choose_log(log)
+        changed = folder.difference(settings.rules)
+        if changed and not rebuild:
+            raise BadCommand(f"--data {data}: {changed}: give what was given first, or add --rebuild, {what_it_takes(folder, settings)}")
+        folder.check_list(forgotten_of(settings))
+        since = history if export is not None or history is not None else folder.since
+        plan = UpPlan(folder, settings, config, export, since, include, at, rebuild, bool(changed))
         with stop.listening(), closing(local_server.listen(port)) as listener:
-            run = LiveRun(UpPlan(folder, settings, config, export if history is None else folder.fetched, history, include, at), stop)
+            run = LiveRun(plan, stop)
             watch, keys = StatusWatch(run), local_server.Keys(listener.getsockname()[1], "up")
             print_event(f"What runs, and how well: {keys.address()}")
             with watch.watching(), local_server.serving(StatusPage(watch.values, folder.pages).app(keys), listener):
@@ -83,3 +103,17 @@ def hour_of(text: str) -> time:
         return time.fromisoformat(text)
     except ValueError:
         raise BadCommand(f"--night {text}: a time of day like 03:00 is expected") from None
+
+
+def check_place(log: str) -> None:
+    """Raise BadCommand unless a log of brokers is named."""
+    place, topic = place_and_topic(log)
+    if topic is not None or not place.startswith(KAFKA):
+        raise BadCommand(f"--log {log}: kafka://host:port is expected; without it, the log is in the folder of --data")
+
+
+def what_it_takes(data: DataFolder, settings: Settings) -> str:
+    """What --rebuild does, and about how long."""
+    log, events = log_of(settings, data.log), data.topic_name("events")
+    records = sum(end - begin for topic in log.topics([events]) for begin, end in log.bounds(topic).values())
+    return f"which makes all of it anew with these settings, from its log: {about(rebuild_seconds(records))}, in which nobody is alerted"

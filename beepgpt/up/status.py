@@ -124,7 +124,7 @@ class StatusWatch:
 
     def _values(self) -> dict[str, Any]:
         run, settings = self._run, self._run.plan.settings
-        zone = settings.alerts.zone
+        zone, services = settings.alerts.zone, dict(run.services)
         return {
             "workspace": settings.conversations.workspace,
             "folder": str(run.plan.data.path),
@@ -132,13 +132,13 @@ class StatusWatch:
             "zone": zone,
             "now": shown_time(time.time(), zone),
             "since": shown_time(self._began, zone),
-            "services": [self._service(name, run.services[name]) for name in ORDER if name in run.services],
-            "job": run.job,
+            "services": [self._service(name, services[name]) for name in ORDER if name in services],
+            "job": f"{run.job}: {run.says.rstrip('.')}" if run.says else run.job,
             "jobs": [
                 {"name": name, "at": shown_time(job.at, zone), "fault": self._fault(name, job), "words": job.words}
                 for name, job in sorted(dict(run.jobs).items(), key=lambda item: -item[1].at)
             ],
-            "collected": None if run.plan.data.has_model else run.so_far.says,
+            "collected": None if run.plan.data.has_model else run.collected,
             "model": self._model(),
             "figures": self._figures(),
             "trained": self._trained(),
