@@ -158,6 +158,11 @@ def whole_loops(source: Path, candidates: str, runs: int, most: int) -> dict[str
     return {"loads_us": [loads for loads, _ in rounds], "seconds": [seconds for _, seconds in rounds]}
 
 
+def has_compiler() -> bool:
+    """Whether the compiled build can be made here."""
+    return shutil.which(os.environ.get("CC", "cc")) is not None
+
+
 def build_in(tree: Path) -> Path:
     """Compiles a copy of the code in place. Raises CalledProcessError."""
     build = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
@@ -226,8 +231,7 @@ def main() -> None:
         "4 channels": common.made_file(15_000 if given.quick else 120_000, channels=4, days=180),  # where all 40 candidates are there
     }
     rows = []
-    has_compiler = shutil.which(os.environ.get("CC", "cc")) is not None
-    with planted(None) if has_compiler else nullcontext() as copy:
+    with planted(None) if has_compiler() else nullcontext() as copy:
         tree = None if copy is None else build_in(copy)
         for name, source in streams.items():
             for candidates, (what, wanted) in WANTED.items():

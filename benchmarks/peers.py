@@ -36,7 +36,7 @@ from beepgpt.simulation.workspace import Plan, live_records, unchanged, undistur
 from benchmarks.common import last_words, machine, simulator_digest  # noqa: E402
 from tests.support.broker import Broker, NoBroker  # noqa: E402
 
-PEERS = Path(__file__).with_suffix("")
+PEERS = Path(__file__).with_name("jobs")
 RESULTS = Path(__file__).parent / "results" / "peers.json"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "beepgpt" / "peers"
 
@@ -120,10 +120,14 @@ def messages_of(events: int) -> Path:
     return path
 
 
+def plan_of(events: int) -> Plan:
+    """A simulated year of messages alone: 200 channels, 2,000 people."""
+    return unchanged(Plan(messages=events, days=365, channels=200, people=2_000, bots=0, no_author=0, joins=0))
+
+
 def lines_of(events: int) -> Iterator[bytes]:
-    """A simulated year: 200 channels, 2,000 people. A conversation is a thread's replies, or everything posted in the channel itself."""
-    plan = Plan(messages=events, days=365, channels=200, people=2_000, bots=0, no_author=0, joins=0)
-    for record in live_records(undisturbed(unchanged(plan))):
+    """The job's messages. A conversation is a thread's replies, or everything posted in the channel itself."""
+    for record in live_records(undisturbed(plan_of(events))):
         said = orjson.loads(record)["event"]
         thread = said.get("thread_ts")
         conversation = said["channel"] if thread in (None, said["ts"]) else f"{said['channel']}:{thread}"
@@ -298,7 +302,7 @@ def _kill(process: int) -> None:
         os.kill(process, signal.SIGKILL)
 
 
-def _adopt_orphans() -> None:
+def adopt_orphans() -> None:
     """What a peer leaves behind becomes our child, so that it is counted and ended."""
     ctypes.CDLL(None).prctl(36, 1)  # 36: PR_SET_CHILD_SUBREAPER
 
@@ -485,7 +489,7 @@ def main() -> None:
         return
     if sys.platform != "linux":
         parser.exit(message="benchmarks/peers.py needs Linux: it reads memory from /proc\n")
-    _adopt_orphans()
+    adopt_orphans()
     limits = Limits(given.seconds, int(given.memory * 2**30))
     print(HEAD, flush=True)
     with tempfile.TemporaryDirectory(prefix="peers-") as folder, Bench(Path(folder), limits, given.runs) as bench:

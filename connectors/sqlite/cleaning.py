@@ -41,10 +41,13 @@ class Cleaner:
         self._base.close()
 
     def _run(self) -> None:
-        everything = list(files.bounds_in(self._base))
-        due = everything.copy()
+        everything: list[int] = []
+        due: list[int] = []
         while not self._is_closing.is_set():
             try:
+                if not everything:
+                    everything = list(files.bounds_in(self._base))
+                    due = everything.copy()
                 self._clean(due)
             except sqlite3.OperationalError as error:
                 if not self._is_closing.is_set() and error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -54,8 +57,9 @@ class Cleaner:
                 self._on_error(error)
                 return
             self._is_closing.wait(CLEAN_EVERY)
-            everything.append(everything.pop(0))
-            due += [] if everything[-1] in due else [everything[-1]]
+            if everything:
+                everything.append(everything.pop(0))
+                due += [] if everything[-1] in due else [everything[-1]]
 
     def _clean(self, due: list[int]) -> None:
         """Clean the partitions that are due, which leaves out those that are done."""

@@ -160,4 +160,14 @@ ROWS = (
         f"{TESTS}::test_a_reader_far_behind_reads_on_while_much_is_written",
         ('                base.execute("COMMIT")\n', "                is_all = bool(base.in_transaction)\n"),
     ),
+    mutation(
+        "cleaning fails in silence where a topic is closed at once",
+        "law 6",
+        "beepgpt/connectors/sqlite/cleaning.py",
+        "tests/connectors/log/test_sqlite.py::test_a_writer_closes_whatever_its_cleaning_was_at",
+        (
+            "        everything: list[int] = []\n        due: list[int] = []\n",
+            "        everything = list(files.bounds_in(self._base))\n        due = everything.copy()\n",
+        ),
+    ),
 )

@@ -236,6 +236,15 @@ def test_a_topic_is_cleaned_while_it_is_open(files: SqliteLog, monkeypatch):
         wait_until(lambda: [each[:3] for each in all_on(files, topic)] == kept, "the last of each key is left")
 
 
+def test_a_writer_closes_whatever_its_cleaning_was_at(files: SqliteLog):
+    """Cleaning is broken off wherever it is, also before it has read anything: a thread that failed would fail this test."""
+    topic = topic_on(files, 2, cleanup_policy="compact")
+    for _ in range(200):
+        files.writer(topic).close()
+        with files.writer(topic) as writer:
+            writer.send(numbered(1, partition=0))
+
+
 def test_retention_needs_no_records_that_come(files: SqliteLog, monkeypatch):
     """A topic in which nobody writes any more, by the writer that has it open."""
     topic = aged_topic(files)
