@@ -252,7 +252,7 @@ ROWS = (
         ("        self.note(generation=self.next.generation, unused=self.generation,", "        self.note(unused=self.generation,"),
     ),
     mutation(
-        "each start of a first history begins with it anew",
+        "how far back a history is read changes when it is half read",
         "law 6",
         "beepgpt/up/folder.py",
         "tests/up/test_generations.py::test_what_was_read_of_a_history_stays_until_its_generation_is_live",

@@ -50,6 +50,14 @@ def said_live(channel: str, at: int, text: str, event_id: str) -> bytes:
     return json.dumps({"type": "event_callback", "team_id": "T1", "event_id": event_id, "event": event}).encode()
 
 
+def as_it_happened(record: bytes) -> bytes:
+    """An edit at its own time, of which an export has just the second."""
+    body = json.loads(record)
+    if "message" not in body:
+        return record
+    return json.dumps(body | {"event_ts": ts_text(micros(body["event_ts"]) - 300_000)}).encode()
+
+
 def put(log: SqliteLog, topic: str, records: list[bytes]) -> None:
     """Write records as they came, each with its channel as key."""
     with log.writer(topic) as writer:
@@ -104,13 +112,15 @@ def test_a_channel_that_was_joined_later_gets_what_was_before(tmp_path: Path):
     write_export(PLAN, export := tmp_path / "acme.zip")
     history = sorted(records_in_export(export), key=time_of)
     joined = next(iter(posts_in(history)))[0]
-    known = [each for each in history if channel_of(each) != joined]
+    known = [as_it_happened(each) for each in history if channel_of(each) != joined]
+    before = [each for each in history if channel_of(each) == joined]
     (log := SqliteLog(f"sqlite://{tmp_path}/log")).create([TopicSpec(each, 1, KEPT) for each in (WHOLE, "slack.events.2")])
     now = time_of(history[-1]) + 1_000_000
     put(log, WHOLE, [*known, said_live(joined, now, "hello", "E1")])
     closing, _ = run_ingest(IngestJob(f"{log.place}/{WHOLE}", f"{log.place}/slack.events.2", read_settings(environ={}), history=export))
 
-    assert sorted(on(log, "slack.events.2")) == sorted([*history, said_live(joined, now, "hello", "E1")])
+    assert sorted(on(log, "slack.events.2")) == sorted([*before, *known, said_live(joined, now, "hello", "E1")])
+    assert len([each for each in known if each not in history]) > 5
     assert closing["account"]["copies"] == len(known)
 
 
@@ -198,7 +208,8 @@ def test_what_was_read_of_a_history_stays_until_its_generation_is_live(tmp_path:
     data.begin_collecting("60d")
     assert (data.generation, data.since, data.next.fetched.exists()) == (0, "60d", False), "it would end before what is collected begins"
     data.next.fetched.mkdir()
-    data.begin_collecting("60d")
+    data.begin_collecting("90d")
+    assert data.since == "60d", "what was begun goes on, where the flag is left out"
     data.begin_next(log)
     data.clear_unused(log)
     assert data.next.fetched.exists() and data.generation == 0
