@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.client import HTTPException
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request
@@ -74,7 +75,8 @@ class StatusWatch:
         self._run = run
         self._began = time.time()
         self._seen: dict[str, Seen] = {}
-        self._thresholds = LiveThresholds(run.plan.data.model, run.plan.settings.alerts.threshold)
+        self._thresholds: dict[Path, LiveThresholds] = {}
+        """By the folder of a generation's model."""
         self._outbound = Outbound("127.0.0.1").opener("http://127.0.0.1")
 
     @contextmanager
@@ -172,8 +174,11 @@ class StatusWatch:
             return None
         found = threshold_in(live_in(data.model))
         given = self._run.plan.settings.alerts.threshold
+        if data.model not in self._thresholds:
+            self._thresholds[data.model] = LiveThresholds(data.model, given)
+        thresholds = self._thresholds[data.model]
         why = "as it was set" if given is not None else "" if found is None else found.why
-        return {"name": self._thresholds.model or live_in(data.model).name, "threshold": self._thresholds.current, "why": why}
+        return {"name": thresholds.model or live_in(data.model).name, "threshold": thresholds.current, "why": why}
 
     def _trained(self) -> dict[str, str] | None:
         """When a training ended last, since this one began, and what it said."""

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import time as clock_time
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,14 @@ from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.record_order import heartbeat_record
 from beepgpt.errors import BadCommand
 from beepgpt.ingest.run import IngestJob, run_ingest
+from beepgpt.runtime.workers import Stop
 from beepgpt.simulation.workspace import Plan, write_export
 from beepgpt.up.folder import DataFolder
+from beepgpt.up.run import LiveRun, UpPlan
+from beepgpt.up.status import StatusWatch
 from tests.support import MONDAY_AT_TEN, beep, quiet
 from tests.support.exports import records_in_export
+from tests.training.test_live import pair
 
 PLAN = Plan(seed=3, messages=300, days=10, channels=3, people=9, private=0, start=MONDAY_AT_TEN)
 KEPT = {"retention.ms": "-1", "retention.bytes": "-1", "max.message.bytes": str(2 << 20)}
@@ -220,6 +225,19 @@ def test_what_was_read_of_a_history_stays_until_its_generation_is_live(tmp_path:
     data.next.fetched.mkdir()
     data.clear_next()
     assert data.fetched.exists() and not data.next.fetched.exists()
+
+
+def test_the_page_shows_the_model_of_the_live_generation(tmp_path: Path):
+    """With its own threshold, also where another generation was live when the page began."""
+    data = DataFolder(tmp_path / "live")
+    os.close(data.take())
+    watch = StatusWatch(LiveRun(UpPlan(data, read_settings(environ={}), None, None, None, "channels", clock_time(3)), Stop()))
+    thresholds = []
+    for threshold in (0.25, 0.75):
+        pair(data.model, 1, threshold)
+        thresholds.append((watch.values()["model"] or {})["threshold"])
+        data.swap(history="")
+    assert thresholds == [0.25, 0.75] and watch.values()["model"] is None
 
 
 def test_topics_of_somebody_else_are_not_taken_for_a_generation(tmp_path: Path):
