@@ -13,13 +13,13 @@ import pytest
 from beepgpt.connectors.kafka import Connection, KafkaLog
 from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.simulation.people import SimulatedWorkspace
+from beepgpt.simulation.slack.server import ApiError
+from beepgpt.simulation.slack.workspace import TEAM
 from beepgpt.simulation.workspace import write_export
 from tests.support import program, run_program
 from tests.support.broker import Broker, GivenBroker
 from tests.support.exports import records_in_export
 from tests.support.kafka import Running, started
-from tests.support.slack_server import ApiError
-from tests.support.slack_workspace import TEAM
 from tests.support.speed import wait_until
 from tests.support.up import children_of, page_of, plan, settings_of, values_on, wait_until_live, workspace
 
