@@ -147,10 +147,12 @@ def test_a_limit_of_the_app_holds_up_all_messages_and_nothing_else(tmp_path: Pat
     assert office.counts["slack_busy"] == 2 and slack.too_fast == 0
 
 
+@pytest.mark.parametrize("ahead", [0, 4 * 60, -4 * 60])
 @pytest.mark.parametrize("fault", ["done", "done500", "wait:2"])
-def test_what_was_sent_without_an_answer_is_found_and_not_sent_again(tmp_path: Path, slack: AlertedWorkspace, fault: str):
-    """The DM stands in the conversation, under its id."""
+def test_what_was_sent_without_an_answer_is_found_and_not_sent_again(tmp_path: Path, slack: AlertedWorkspace, fault: str, ahead: int):
+    """The DM stands in the conversation, under its id, though Slack's clock be minutes off."""
     office = Office(tmp_path, slack, timeout=1)
+    slack.clock = lambda: office.clock() / SECOND + ahead
     office.opt_in("bo")
     slack.faults["chat.postMessage"] = [fault]
     office.apply("prediction", prediction())

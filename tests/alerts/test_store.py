@@ -227,6 +227,35 @@ def test_a_text_that_may_not_be_shown_any_more_is_in_no_file(tmp_path: Path, how
     assert CANARY not in texts_in(tmp_path)
 
 
+@pytest.mark.parametrize("how", ["edited", "edited in a prediction", "gone", "deleted"])
+def test_a_text_that_may_not_be_shown_any_more_leaves_a_dm_that_was_in_flight_then(tmp_path: Path, slack: AlertedWorkspace, how: str):
+    """It was sent with that text, and nobody knew yet that it had arrived: it is changed, or deleted, as soon as it is found."""
+    office = Office(tmp_path, slack)
+    slack.clock = lambda: office.clock() / SECOND
+    office.opt_in("bo")
+    slack.faults["chat.postMessage"] = ["done"]
+    point = prediction(texts=[CANARY])
+    office.apply("prediction", point)
+    office.work(lambda: office.store.dms("sending"))
+    with office.store.transaction():
+        match how:
+            case "edited":
+                office.decider.apply_record(edited(NOON, "well"), NOON + SECOND)
+            case "edited in a prediction":
+                again = prediction(NOON + SECOND, window=[(NOON, "ana")], texts=["well"], people={})
+                office.decider.apply("prediction", again, NOON + SECOND)
+            case "gone":
+                office.decider.apply_tombstone(point["id"].encode(), NOON)
+            case "deleted":
+                office.decider.apply("deletion", deletion(), NOON)
+    office.clock.set(office.clock() + MINUTE)
+    office.work()
+
+    assert len(slack.sent_to("bo")) == (how != "deleted") and CANARY not in json.dumps(slack.sent_to("bo"))
+    changed = "letters_deleted" if how == "deleted" else "letters_updated"
+    assert (office.counts["looked_up:sent"], office.counts[changed]) == (1, 1)
+
+
 def test_a_reader_of_the_store_keeps_a_deleted_text_no_longer_than_it_reads(tmp_path: Path):
     """As somebody with a shell of SQLite. If the process is killed meanwhile, the next one empties the log."""
     folder, killed = tmp_path / "store", tmp_path / "killed"

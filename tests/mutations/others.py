@@ -358,4 +358,21 @@ ROWS = (
         f"{PACING}::test_what_is_forgotten_takes_no_time_and_is_counted_as_without_a_pace",
         ("forgotten=self._forgotten))._replace(record=record)", "forgotten=self._forgotten))"),
     ),
+    mutation(
+        "the numbers of people are in the order of their names",
+        "law 9",
+        "beepgpt/web/naming.py",
+        "tests/web/test_pages.py::test_the_number_of_a_person_does_not_tell_where_a_name_stands_in_the_alphabet",
+        (
+            'in_order = sorted({*names}, key=lambda name: sha256(name.encode("utf-8", "surrogatepass")).digest())',
+            'in_order = sorted({*names}, key=lambda name: name.encode("utf-8", "surrogatepass"))',
+        ),
+    ),
+    mutation(
+        "half a second of a moment is five microseconds",
+        "law 3",
+        "config/sections.py",
+        "tests/config/test_settings.py::test_moments_are_exact",
+        ('int((found[2] or "").ljust(6, "0"))', 'int((found[2] or "").rjust(6, "0"))'),
+    ),
 )
