@@ -12,7 +12,7 @@ import pytest
 import beepgpt
 from beepgpt.alerts import delivery
 from beepgpt.commands.app import COMMANDS
-from beepgpt.commands.topics import BESIDE, KINDS, PREFIX, flow_topics, names_beside
+from beepgpt.commands.topics import BESIDE, KINDS, PREFIX, flow_topics, names_beside, spec_of
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.account import POINT_ENDS, Account
@@ -66,7 +66,8 @@ def test_the_page_of_topics_has_each_with_how_long_it_keeps_records():
             r"^\| `(slack\.[\w-]+)` \|.*\| ([^|]*) \|$", (ROOT / "docs" / "reference" / "topics.md").read_text("utf-8"), re.MULTILINE
         )
     )
-    specs = {spec.name: spec for spec in flow_topics(PREFIX, 12, -1, names_beside(PREFIX, settings), settings)}
+    beside = names_beside(PREFIX, settings)
+    specs = {name: spec_of(name, 12, -1, beside, settings) for name in flow_topics(PREFIX, 1, beside)}
 
     assert kept.keys() == specs.keys()
     for name, spec in specs.items():

@@ -36,7 +36,7 @@ def ingest(
         str | None,
         typer.Option(help="Of history: so much faster than real time (60x), with heartbeats."),
     ] = None,
-    with_: Annotated[str | None, typer.Option("--with", help="For a topic as SOURCE: what to merge back in: dead-letters,late.")] = None,
+    with_: Annotated[str | None, typer.Option("--with", help="For a topic as SOURCE, what to merge in: dead-letters,late,EXPORT.")] = None,
     include: Include = "channels",
     scratch: Annotated[Path | None, typer.Option(help="A folder with space to sort all events of a topic.")] = None,
     report: Report = None,
@@ -61,7 +61,8 @@ def ingest(
     else:
         if http is not None:
             raise BadCommand("--http goes with slack as SOURCE")
-        job = IngestJob(source, to, settings, pace_of(pace), side_topics_of(with_), kinds_in("--include", include), scratch)
+        beside, history = merged_of(with_)
+        job = IngestJob(source, to, settings, pace_of(pace), beside, history, kinds_in("--include", include), scratch)
         closing, status = run_ingest(job)
         show_summary(closing, json, print_ingest)
         print_unlisted(closing)
@@ -76,12 +77,15 @@ def ingest(
     raise typer.Exit(1 if closing["does_not_add_up"] else status)
 
 
-def side_topics_of(text: str | None) -> tuple[SideTopic, ...]:
-    """Parse `--with`. Raises BadCommand."""
-    chosen = set() if text is None else {each.strip() for each in text.split(",")}
-    if unknown := chosen - set(get_args(SideTopic)):
-        raise BadCommand(f"--with {', '.join(sorted(unknown))}: must be of {', '.join(get_args(SideTopic))}")
-    return tuple(each for each in get_args(SideTopic) if each in chosen)
+def merged_of(text: str | None) -> tuple[tuple[SideTopic, ...], Path | None]:
+    """Parse `--with`: the side topics, and the export of what was said before. Raises BadCommand."""
+    chosen = [] if text is None else [text] if Path(text).exists() else [each.strip() for each in text.split(",")]
+    exports = {each for each in chosen if each not in get_args(SideTopic)}
+    if unknown := sorted(each for each in exports if not Path(each).exists()):
+        raise BadCommand(f"--with {', '.join(unknown)}: must be of {', '.join(get_args(SideTopic))}, or an export that is there")
+    if len(exports) > 1:
+        raise BadCommand(f"--with {', '.join(sorted(exports))}: one export can be merged in at a time")
+    return tuple(each for each in get_args(SideTopic) if each in chosen), next(map(Path, exports), None)
 
 
 # The closing accounts

@@ -21,6 +21,7 @@ from beepgpt.figures import counted
 from beepgpt.forgetting.topics import copies_left, copies_of
 from beepgpt.runtime.console import console, results
 from beepgpt.runtime.places import is_topic, log_of
+from beepgpt.up.generations import MADE_ANEW, suffix_of
 
 FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", "max.message.bytes": str(2 * 2**20)}
 """State is built from a topic's beginning, an ingested history is older than any retention, and an event may have a megabyte."""
@@ -60,6 +61,7 @@ def topics(
     partitions: Annotated[int, typer.Option(min=1, help="Of slack.events and what is made of it; they can't be changed later.")] = 12,
     replicas: Annotated[int, typer.Option(min=-1, help="Copies of each; -1: as many as the brokers make by themselves.")] = -1,
     prefix: Annotated[str, typer.Option(help="What the topics' names begin with.")] = PREFIX,
+    generation: Annotated[int, typer.Option(min=0, help="Of events and what is made of them: 2 for slack.events.2, …")] = 1,
     json: Json = False,
 ) -> None:
     """Make the topics that are missing, or the one that is named, and show how those that are there differ from what they should be."""
@@ -68,11 +70,8 @@ def topics(
         raise BadCommand(f"--prefix {prefix}: PLACE names a topic, {name}: leave one of them out")
     log = log_of(settings, place)
     beside = names_beside(prefix, settings)
-    specs = (
-        [spec_of(name, partitions, replicas, beside, settings)]
-        if name is not None
-        else flow_topics(prefix, partitions, replicas, beside, settings)
-    )
+    names = flow_topics(prefix, generation, beside) if name is None else [name]
+    specs = [spec_of(each, partitions, replicas, beside, settings) for each in names]
     check_no_copies([spec.name for spec in specs], log)
     made, differences = log.create(specs)
     if isinstance(log, SqliteLog):
@@ -87,7 +86,7 @@ def topics(
     if name is None and (needed := needed_settings(beside, settings)):
         console.print(f"A flow that is to use these needs: {' '.join(needed)}", soft_wrap=True)
     if name is None:
-        say_next("ingest", "EXPORT.zip", "--to", f"{place}/{prefix}.events", why="The history, before anything live")
+        say_next("ingest", "EXPORT.zip", "--to", f"{place}/{names[0]}", why="The history, before anything live")
 
 
 def check_no_copies(names: Sequence[str], log: Log) -> None:
@@ -117,10 +116,10 @@ def print_topics(found: dict[str, Any]) -> None:
         results.print(f"differs, and is left as it is: {line}")
 
 
-def flow_topics(prefix: str, partitions: int, replicas: int, beside: dict[str, str], settings: Settings) -> list[TopicSpec]:
-    """The topics that the flows read and write."""
-    names = [*(f"{prefix}.{kind}" for kind in KINDS), *beside.values()]
-    return [spec_of(name, partitions, replicas, beside, settings) for name in dict.fromkeys(names)]
+def flow_topics(prefix: str, generation: int, beside: dict[str, str]) -> list[str]:
+    """The names of the topics that the flows read and write."""
+    ours = (f"{prefix}.{kind}{suffix_of(generation) if kind in MADE_ANEW else ''}" for kind in KINDS)
+    return list(dict.fromkeys([*ours, *beside.values()]))
 
 
 def spec_of(name: str, partitions: int, replicas: int, beside: dict[str, str], settings: Settings) -> TopicSpec:

@@ -16,12 +16,12 @@ from beepgpt.clock import now_us
 from beepgpt.commands.check import print_findings
 from beepgpt.commands.checking import CheckFinding, check_packages, check_slack, check_workspace
 from beepgpt.commands.flags import Include, with_settings
+from beepgpt.commands.up_begun import check_begun
 from beepgpt.config.settings import Settings
 from beepgpt.errors import BadCommand
 from beepgpt.ingest.slack.histories import beginning_of
 from beepgpt.library.arguments import kinds_in
 from beepgpt.runtime.console import print_event
-from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.pacing import multiple_of
 from beepgpt.runtime.workers import Stop
 
@@ -51,6 +51,10 @@ def up(
         str | None,
         typer.Option(help="Of the first start, without an export: how far back Slack's own history is read.", show_default=False),
     ] = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make all of it anew first: from its log, and what --history has of before.")
+    ] = False,
+    log: Annotated[str | None, typer.Option(help="Of the first start: kafka://host:port, for a log elsewhere.", show_default=False)] = None,
     include: Include = "channels",
     port: Annotated[int, typer.Option(help="Where its page is; 0: on any port that is free.", min=0, max=65_535)] = 0,
     night: Annotated[str, typer.Option(help="When to train anew, by the clock of alerts.zone.")] = "03:00",
@@ -61,12 +65,12 @@ def up(
         ),
     ] = None,
 ) -> None:
-    """Live on one machine, with no broker: Slack's events, examples, scores and alerts, and each night a newer model.
+    """Live on one machine: Slack's events, examples, scores and alerts, and each night a newer model.
 
     Ctrl-C or SIGTERM stops all of it in order; the same command goes on where it was.
     """
     if simulate is not None:
-        refuse_real(settings, {"export": export, "history": history, "config": context.params["config"]})
+        refuse_real(settings, {each: context.params[each] for each in ("export", "history", "log", "config")})
         raise typer.Exit(run_simulated(data, rate_of(simulate), hour_of(night), port))
     if data is None:
         raise BadCommand("--data: name the folder that it owns; only `--simulate 600x` goes without")
@@ -75,7 +79,7 @@ def up(
     if history is not None:
         beginning_of("--history", history, now_us())
         if export is not None:
-            raise BadCommand("--history: is for a first start without --export: give one of them")
+            raise BadCommand("--history: goes without --export: give one of them")
     from beepgpt.up.folder import DataFolder
 
     at, folder, config = hour_of(night), DataFolder(data.resolve()), context.params["config"]
@@ -86,8 +90,9 @@ def up(
     from beepgpt.up.run import UpPlan
 
     with taken(folder):
-        folder.check_made_with(settings.rules, forgotten_of(settings))
-        plan = UpPlan(folder, settings, config, export if history is None else folder.fetched, history, include, at)
+        is_changed = check_begun(folder, settings, log, rebuilds=rebuild)
+        since = history if export is not None or history is not None else folder.since
+        plan = UpPlan(folder, settings, config, export, since, include, at, rebuild, is_changed)
         status = run_plan(plan, port, watched_alone)
     raise typer.Exit(status)
 
@@ -120,7 +125,7 @@ def run_simulated(data: Path | None, rate: float, at: time, port: int) -> int:
         if folder.path.is_dir() and any(folder.path.iterdir()):
             raise BadCommand(f"--data {data}: is not empty, and a simulated life begins anew each time: name a new folder, or none")
         with taken(folder), simulation(folder.path / SIMULATED, folder.alerts, rate) as job:
-            folder.check_made_with(job.settings.rules, None)
+            check_begun(folder, job.settings, None, rebuilds=False)
             status = run_plan(UpPlan(folder, job.settings, None, job.export, None, "channels", at), port, job.beside)
         print_event(
             "Stopped: the simulated life is over." if data is None else f"Stopped: the simulated life is over, and all of it is in {data}."

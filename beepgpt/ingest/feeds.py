@@ -17,6 +17,7 @@ from beepgpt.connectors.log import LogSource, Record, chunks_of
 from beepgpt.connectors.slack import export as slack_export
 from beepgpt.connectors.sqlite.sorting import Sorter
 from beepgpt.conversations.account import Account
+from beepgpt.conversations.channel import FOREVER
 from beepgpt.conversations.events import REACT, Event, Heartbeat, Ignored, Parsed, Reject, log_time, parse
 from beepgpt.conversations.export import ExportedDay, records_of
 from beepgpt.conversations.forgetting import Forgotten, without_forgotten
@@ -51,9 +52,13 @@ def sort_row(record: bytes, place: str, parsed: Event | Ignored | Heartbeat, wri
 
 
 def without_duplicates(rows: Iterable[SortedRow], lateness: int, account: Account) -> Iterator[TimedRecord]:
-    """The first record of each event. Duplicates are recognized by the same rules as in the flow, and over the same time."""
+    """The first record of each event, and of heartbeats that follow each other the last one, which says what all of them say.
+
+    Duplicates are recognized by the same rules as in the flow, and over the same time.
+    """
     seen: set[str] = set()
     kept: deque[tuple[int, str]] = deque()
+    heartbeat: TimedRecord | None = None
     for t, _, record, note in rows:
         place, own_t, channel, latest, is_heartbeat, names = orjson.loads(note)
         while kept and kept[0][0] < t - lateness - DUPLICATES_KEPT:
@@ -63,7 +68,16 @@ def without_duplicates(rows: Iterable[SortedRow], lateness: int, account: Accoun
             continue
         seen.update(names)
         kept.extend((t, name) for name in names)
-        yield TimedRecord(record, place, own_t, channel, latest, is_heartbeat)
+        item = TimedRecord(record, place, own_t, channel, latest, is_heartbeat)
+        if heartbeat is not None and is_heartbeat:
+            account.count("copies")
+        elif heartbeat is not None:
+            yield heartbeat
+        heartbeat = item if is_heartbeat else None
+        if not is_heartbeat:
+            yield item
+    if heartbeat is not None:
+        yield heartbeat
 
 
 DIGEST_BYTES = 64 * 2**10
@@ -213,10 +227,25 @@ class TopicReading(NamedTuple):
 
 
 class TopicFeed:
-    """A topic, and its dead letters and late events if asked for, in one order of time and without duplicates."""
+    """A topic, and its dead letters, its late events and a history if asked for, in one order of time and without duplicates.
 
-    def __init__(self, readings: list[TopicReading], lateness: int, sorter: Sorter, forgotten: Forgotten | None = None) -> None:
+    The topic has a channel from its first event there on, or from when the topic began empty; the history has what was before.
+    """
+
+    def __init__(
+        self,
+        readings: list[TopicReading],
+        lateness: int,
+        sorter: Sorter,
+        forgotten: Forgotten | None = None,
+        history: ExportFeed | None = None,
+    ) -> None:
         self._readings = readings
+        self._history = history
+        self._begins = 0
+        """When the topic began empty, if its first heartbeat says so."""
+        self._since: dict[str, int] = {}
+        """When each channel's first event on the topic was."""
         self._forgotten = forgotten
         self._name = readings[0].source.name
         self._id = readings[0].source.topic.id.encode()
@@ -231,6 +260,7 @@ class TopicFeed:
             "kind": "topics",
             "lateness": lateness,
             "topics": [[each.role, each.source.topic.id, sorted(each.source.bounds.items())] for each in readings],
+            **({} if history is None else {"history": history.identity}),
             **_list_of(forgotten),
         }
 
@@ -240,7 +270,7 @@ class TopicFeed:
         return 0.5 * self._read / max(self._known, 1) + 0.5 * self._passed / max(len(self._sorter), 1)
 
     def prepare(self, account: Account, progress: Callable[[], None]) -> None:
-        """Read all topics into the sorter."""
+        """Read all topics into the sorter, then what the history has of before."""
         for reading in self._readings:
             for partition, _, records in chunks_of(reading.source):
                 self._read += len(records)
@@ -253,6 +283,9 @@ class TopicFeed:
                     and not isinstance(parsed, Reject)
                 )
                 progress()
+        if self._history is not None:
+            self._sorter.add(self._rows_before(self._history, account))
+            progress()
         if unusable := sum(account.by_reason("unusable").values()):
             self.notes.append(f"{unusable:,} records can't be used, and were left where they are.")
 
@@ -266,10 +299,29 @@ class TopicFeed:
 
         return without_duplicates(rows(), self._lateness, account)
 
+    def _rows_before(self, history: ExportFeed, account: Account) -> Iterator[SortedRow]:
+        """The rows of a history's records, but for those of times that the topic has itself."""
+        reached = 0
+        for item in history.items(account):
+            parsed = parse(item.record, FOREVER, bots="context")
+            reached = reached if item.t is None else item.t
+            if isinstance(parsed, Reject):
+                account.count(f"unusable:{parsed.reason}")
+            elif reached >= max(self._begins, self._since.get(item.channel or "", FOREVER)):
+                account.count("copies")
+            else:
+                yield sort_row(item.record, item.place, parsed, reached)
+
     def _kept(self, record: Record, account: Account) -> Record | None:
         """The record without what is forgotten; None if nothing is left of it."""
         value = remembered(record.value or b"", self._forgotten, account)
         return None if value is None else record if value is record.value or record.value is None else record._replace(value=value)
+
+    def _note_beginnings(self, parsed: Parsed, offset: int) -> None:
+        if isinstance(parsed, Heartbeat) and offset == 0:
+            self._begins = parsed.at
+        elif isinstance(parsed, Event | Ignored) and parsed.channel is not None and parsed.t is not None:
+            self._since[parsed.channel] = min(parsed.t, self._since.get(parsed.channel, FOREVER))
 
     def _parse(self, record: Record, reading: TopicReading, account: Account) -> Parsed | None:
         """Parse a record as of the time when it was written; None if it came from another topic."""
@@ -289,6 +341,7 @@ class TopicFeed:
         if isinstance(parsed, Reject):
             is_counted = came_from == self._name and self._has_read(place)
             account.count("letters_of_unusable" if is_counted else f"unusable:{parsed.reason}")
+        self._note_beginnings(parsed, record.offset if reading.role == "source" else -1)
         return parsed
 
     def _has_read(self, place: str) -> bool:

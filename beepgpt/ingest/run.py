@@ -15,6 +15,7 @@ from beepgpt.connectors.log import EITHER, Log, LogWriter, NotDelivered, Outgoin
 from beepgpt.connectors.slack import export as slack_export
 from beepgpt.connectors.sqlite.sorting import Sorter
 from beepgpt.conversations.account import Account
+from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.conversations.record_order import Span, TimedRecord
 from beepgpt.errors import BadCommand
 from beepgpt.ingest.feeds import ExportFeed, Feed, FileFeed, TopicFeed, TopicReading, TopicRole
@@ -75,6 +76,8 @@ class IngestJob:
     pace: float | None = None
     beside: tuple[SideTopic, ...] = ()
     """Of a topic: which of its side topics are merged with it."""
+    history: Path | None = None
+    """Of a topic: an export of what was said before, which is merged with it."""
     include: tuple[slack_export.ChannelKind, ...] = ("channels",)
     scratch: Path | None = None
 
@@ -120,7 +123,7 @@ def run_ingest(job: IngestJob) -> tuple[dict[str, Any], int]:
 def _check_command(job: IngestJob, to: TopicAddress) -> None:
     """Raise BadCommand where flags contradict each other, before any log is asked."""
     if not is_topic(job.source):
-        if job.beside:
+        if job.beside or job.history is not None:
             raise BadCommand("--with goes with a topic as SOURCE: what was late or unusable in a file stands in that file")
         return
     address = parse_address(job.source)
@@ -148,15 +151,23 @@ def _open_feed(job: IngestJob, stop: Stop, stack: ExitStack) -> Feed:
         ours = job.settings
         log, patience = log_of(ours, parse_address(job.source)), patience_of(ours, follows=False)
         readings = [TopicReading(role, log.source(name, stopping=stop, patience=patience)) for name, role in _topics_read(job).items()]
-        return TopicFeed(readings, ours.rules.lateness, stack.enter_context(Sorter(job.scratch)), forgotten)
+        history = None if job.history is None else _history_feed(job.history, job, forgotten)
+        return TopicFeed(readings, ours.rules.lateness, stack.enter_context(Sorter(job.scratch)), forgotten, history)
     origin = origin_of(job.source, job.include)
-    say_left_out(origin.export)
     if origin.export is not None:
-        return ExportFeed(origin.export, job.settings.rules.edits, job.include, forgotten)
+        return _history_feed(Path(job.source), job, forgotten)
     assert origin.file is not None
     if not origin.file.is_file():
         raise BadCommand(f"SOURCE {origin.file}: a file is expected, which can be read again if this is interrupted")
     return FileFeed(origin.file, stop, forgotten)
+
+
+def _history_feed(path: Path, job: IngestJob, forgotten: Forgotten | None) -> ExportFeed:
+    origin = origin_of(str(path), job.include)
+    if origin.export is None:
+        raise BadCommand(f"--with {path}: an export is expected (zip or folder), or a folder of `beepgpt history`")
+    say_left_out(origin.export)
+    return ExportFeed(origin.export, job.settings.rules.edits, job.include, forgotten)
 
 
 def fill(

@@ -29,6 +29,7 @@ def back_up(data: DataFolder, to: Path) -> dict[str, int]:
     """
     making = to.with_name(f"{to.name}.new")
     size = count = 0
+    generation = data.generation
     try:
         shutil.rmtree(making, ignore_errors=True)
         for path in _in_order(data):
@@ -38,6 +39,8 @@ def back_up(data: DataFolder, to: Path) -> dict[str, int]:
                 _copy(path, copy)
                 size, count = size + copy.stat().st_size, count + 1
         os.sync()
+        if data.generation != generation:
+            raise OSError("a new generation of its log has become the live one meanwhile")
         move_into_place(making, to)
     except (OSError, sqlite3.Error) as error:
         shutil.rmtree(making, ignore_errors=True)

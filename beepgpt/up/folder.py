@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -11,10 +11,10 @@ from typing import Any
 
 import orjson
 
-from beepgpt.connectors.log import folder_place
+from beepgpt.connectors.log import Log, folder_place
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.conversations.rules import Rules, in_words
-from beepgpt.errors import BadCommand
+from beepgpt.errors import BadCommand, RunStopped
 from beepgpt.folders import make_folder, replace_private
 from beepgpt.locks import lock
 from beepgpt.runtime.places import check_names_folder
@@ -22,6 +22,7 @@ from beepgpt.runtime.recovery import NOTE
 from beepgpt.runtime.steps import contents_of
 from beepgpt.training.folder import MODELS
 from beepgpt.training.live import card_in, copy_pair, live_in, put_live
+from beepgpt.up.generations import COLLECTED, MADE_ANEW, suffix_of
 
 INDEX = "index.html"
 """The page that `beepgpt try` makes."""
@@ -33,28 +34,53 @@ STATE = "up.json"
 
 @dataclass(frozen=True)
 class DataFolder:
-    """The folder that one `beepgpt up` owns."""
+    """The folder that one `beepgpt up` owns.
+
+    Its log, and all that is made of it, is of a generation. The first is 1, and has no number in its names. Where a history is still
+    read, live events are collected in generation 0.
+    """
 
     path: Path
     """Absolute."""
+    ahead: int = 0
+    """By how many generations its names are ahead of the live one's."""
+
+    @property
+    def next(self) -> DataFolder:
+        """The same folder, with the names of the next generation."""
+        return replace(self, ahead=self.ahead + 1)
+
+    @property
+    def generation(self) -> int:
+        """Which one its names are of."""
+        return int(self._state().get("generation", 1)) + self.ahead
+
+    @property
+    def suffix(self) -> str:
+        """How the names of this generation end."""
+        return suffix_of(self.generation)
 
     @property
     def log(self) -> str:
         """Where the topics are, as an address begins."""
-        return folder_place(str(self.path / "log"))
+        return str(self._state().get("log") or folder_place(str(self.path / "log")))
 
     def topic(self, kind: str, *, follow: bool = False) -> str:
         """The address of a topic: `events`, `predictions`, …"""
-        return f"{self.log}/slack.{kind}{'?follow=true' if follow else ''}"
+        return f"{self.log}/{self.topic_name(kind)}{'?follow=true' if follow else ''}"
+
+    def topic_name(self, kind: str) -> str:
+        """What a topic is called."""
+        return f"slack.{kind}{self.suffix if kind in MADE_ANEW else ''}"
 
     def recovery(self, name: str) -> Path:
         """The recovery store of a flow."""
-        return self.path / "state" / name
+        return self.path / f"state{self.suffix}" / name
 
     @property
     def model(self) -> Path:
         """The live pair of model and threshold."""
-        return self.path / "model"
+        return self.path / f"model{self.suffix}"
 
     @property
     def first(self) -> Path:
@@ -63,8 +89,8 @@ class DataFolder:
 
     @property
     def fetched(self) -> Path:
-        """Where `beepgpt history` puts what it reads, where no export is given; it stays as long as `first` has more than pages."""
-        return self.path / "history"
+        """Where `beepgpt history` puts what it reads of before this generation, until it is on its log, and a model is there."""
+        return self.path / f"history{self.suffix}"
 
     @property
     def alerts(self) -> Path:
@@ -99,9 +125,9 @@ class DataFolder:
             replace_private(self.path / STATE, b"{}\n")
         return held
 
-    def check_made_with(self, rules: Rules, forgotten: Forgotten | None) -> None:
-        """Raise BadCommand if what is here was made with other settings that shape examples, or with another list of the forgotten: its
-        commands would refuse it, one start after the other. The settings of the first start are noted.
+    def difference(self, rules: Rules) -> str:
+        """How the settings that shape examples differ from those that what is here was made with: its commands would refuse it, one start
+        after the other. Empty: not at all. The settings of the first start are noted.
         """
         now = asdict(rules)
         was: dict[str, Any] | None = self._state().get("rules")
@@ -109,8 +135,11 @@ class DataFolder:
             self.note(rules=now)
         elif different := [name for name, value in now.items() if was.get(name) != value]:
             named = [name for name in different if name != "spec"] or different  # the spec says what its settings say
-            said = ", ".join(f"{name} was {in_words(name, was.get(name))} and is {in_words(name, now[name])}" for name in named)
-            raise BadCommand(f"--data {self.path}: {said}: give what was given first, or begin anew, in a new folder and with an export")
+            return ", ".join(f"{name} was {in_words(name, was.get(name))} and is {in_words(name, now[name])}" for name in named)
+        return ""
+
+    def check_list(self, forgotten: Forgotten | None) -> None:
+        """Raise BadCommand if what is here was made with another list of the forgotten."""
         for note in (self.recovery(name) / NOTE for name in ("examples", "score")):
             if note.exists() and orjson.loads(note.read_bytes()).get("forgotten") != (None if forgotten is None else forgotten.digest):
                 raise BadCommand(
@@ -123,6 +152,11 @@ class DataFolder:
         """Which history is in: an export's fingerprint, FROM_SLACK, or nothing ("") where `up` began without; None: none is in yet."""
         return self._state().get("history")
 
+    @property
+    def since(self) -> str | None:
+        """How far back Slack's history is read, as long as that is not in."""
+        return self._state().get("since")
+
     def check_history(self, fingerprint: str) -> None:
         """Raise BadCommand if what is given can't be the history any more, or if another one is in by a part; "": none is given."""
         history, begun = self.history, self._state().get("begun", fingerprint)
@@ -130,14 +164,71 @@ class DataFolder:
             raise BadCommand(f"--data {self.path}: another history is in by a part: give that one, or name a new folder")
         if history is not None and fingerprint not in ("", history):
             began = "another history" if history else "live events"
-            raise BadCommand(f"--data {self.path}: it began with {began}, and behind that a history would be late: name a new folder")
+            raise BadCommand(
+                f"--data {self.path}: it began with {began}, and behind that a history would be late: add --rebuild, which makes a new"
+                " log with it, in the order of time, or name a new folder"
+            )
 
     def note(self, **state: object) -> None:
-        """Note what is `begun`, or that the `history` is in, so that nothing of before joins the log any more; and the `rules`."""
-        replace_private(self.path / STATE, orjson.dumps(self._state() | state, option=orjson.OPT_APPEND_NEWLINE))
+        """Note what is `begun`, or that the `history` is in, so that nothing of before joins the log any more; and the `rules`.
+
+        None: it is no longer so. All of it is noted at once, or nothing.
+        """
+        kept = {name: value for name, value in (self._state() | state).items() if value is not None}
+        replace_private(self.path / STATE, orjson.dumps(kept, option=orjson.OPT_APPEND_NEWLINE))
 
     def _state(self) -> dict[str, Any]:
         return dict(orjson.loads((self.path / STATE).read_bytes()))
+
+    def choose_log(self, place: str | None) -> None:
+        """Note where the log is to be, at the first start; later ones may leave it out. Raises BadCommand where it is another one."""
+        was = self._state().get("log")
+        if place is None or place == was:
+            return
+        if self._state():
+            raise BadCommand(f"--log {place}: the log of {self.path} is at {was or self.log}: leave --log out, or name a new folder")
+        self.note(log=place)
+
+    # Generations
+
+    def begin_collecting(self, since: str) -> None:
+        """Note that live events are collected, and how far back a history is read meanwhile, unless that is noted already."""
+        if self.generation == COLLECTED:
+            return
+        shutil.rmtree(self.fetched, ignore_errors=True)  # it would end before what is collected begins
+        self.note(generation=COLLECTED, since=since, begun=FROM_SLACK)
+
+    def begin_next(self, log: Log) -> None:
+        """Note that the next generation is being written, so that `clear_unused` removes it where it doesn't become the live one.
+
+        Raises RunStopped if somebody else has topics of its names.
+        """
+        there = log.topics([self.next.topic_name(kind) for kind in MADE_ANEW])
+        if full := sorted(name for name in there if any(end for _, end in log.bounds(name).values())):
+            raise RunStopped(f"{log.place}: {', '.join(full)} has records of somebody else: see to that, and delete what is not needed")
+        self.note(unused=self.next.generation)
+
+    def clear_next(self) -> None:
+        """Remove a history that was read for a generation that nobody makes any more."""
+        shutil.rmtree(self.next.fetched, ignore_errors=True)
+
+    def swap(self, **state: object) -> None:
+        """Let the next generation be the live one, from this moment on; `clear_unused` removes the one before."""
+        self.note(generation=self.next.generation, unused=self.generation, since=None, begun=None, **state)
+
+    def clear_unused(self, log: Log) -> None:
+        """Remove the generation that is noted as unused, if there is one; a kill in its midst leaves the rest to the next call."""
+        unused = self._state().get("unused")
+        if unused is None:
+            return
+        old = replace(self, ahead=unused - self.generation)
+        for name in log.topics([old.topic_name(kind) for kind in MADE_ANEW]):
+            log.delete(name)
+        for folder in (old.recovery(""), old.model):
+            shutil.rmtree(folder, ignore_errors=True)
+        if unused != self.generation + 1:  # else its history is read on
+            shutil.rmtree(old.fetched, ignore_errors=True)
+        self.note(unused=None)
 
     def pages(self) -> dict[str, tuple[str, Path]]:
         """The pages that are there, by their places in the folder: what each is called (empty where others lead to it), and its file."""

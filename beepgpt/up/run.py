@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from datetime import time as clock_time
 from functools import partial
@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from beepgpt import clock
 from beepgpt.config.settings import Settings
+from beepgpt.connectors.log import SQLITE
 from beepgpt.errors import RunStopped, TooLittle
 from beepgpt.figures import counted
 from beepgpt.runtime.console import print_event
@@ -26,6 +27,7 @@ from beepgpt.training.parts import LEAST_ANSWERED
 from beepgpt.up.children import Child, Service, ended, why_ended
 from beepgpt.up.enough import ExamplesSoFar
 from beepgpt.up.folder import FROM_SLACK, DataFolder, fingerprint_of
+from beepgpt.up.generations import COLLECTED
 from beepgpt.up.nights import next_night
 
 STOP_WITHIN = 0.2
@@ -38,6 +40,8 @@ STEP = LEAST_ANSWERED // 10
 """Examples between two lines about how many there are."""
 FIGURES_EVERY = 3_600.0
 """Seconds between two computations of the live figures."""
+BEGINNING = 3.0
+"""Seconds after which a history is begun once live events are collected: more than two clocks differ, and than it leaves out at its end."""
 ORDER = ("ingest", "examples", "score", "alert")
 """What runs for ever, in the order in which it is stopped: who writes, before who reads it."""
 
@@ -55,11 +59,15 @@ class UpPlan:
     config: Path | None
     """The file of settings, if one was named; the commands read the same."""
     export: Path | None
-    """The history of the first start, or where it is put."""
+    """An export as history."""
     since: str | None
-    """How far back it is read from Slack, into `export`; None: an export is given, or nothing."""
+    """How far back Slack's own history is read; None: an export is given, or nothing."""
     include: str
     night: clock_time
+    rebuilds: bool = False
+    """Whether a new generation is made of the log, and of a history, before it goes on."""
+    is_changed: bool = False
+    """Whether the settings that shape examples have changed, so that only what is made anew can be used."""
 
     @property
     def env(self) -> dict[str, str]:
@@ -118,15 +126,19 @@ class LiveRun:
 
     def __init__(self, plan: UpPlan, stop: Stop) -> None:
         """Raises BadCommand if the plan's history can't be the folder's."""
-        self._fingerprint = "" if plan.export is None else FROM_SLACK if plan.since else fingerprint_of(plan.export)
-        plan.data.check_history(self._fingerprint)
+        self._fingerprint = FROM_SLACK if plan.since else "" if plan.export is None else fingerprint_of(plan.export)
+        if not plan.rebuilds:
+            plan.data.check_history(self._fingerprint)
         self.plan, self.stop = plan, stop
         self.services: dict[str, Service] = {}
         self.jobs: dict[str, EndedJob] = {}
         """How each command that ends by itself last ended."""
         self.job = ""
         """Which one runs now."""
-        self.so_far = ExamplesSoFar(log_of(plan.settings, plan.data.log), "slack.examples")
+        self.says = ""
+        """What that said last."""
+        self.log = log_of(plan.settings, plan.data.log)
+        self.so_far = ExamplesSoFar(self.log, plan.data.topic_name("examples"))
         self.night = self._next_night()
         self._next: dict[str, float] = {}
         self._has_tried = False
@@ -144,33 +156,98 @@ class LiveRun:
             status = self._end()
         return status
 
+    @property
+    def collected(self) -> str:
+        """What is there for a first model."""
+        is_read = self.plan.data.generation != COLLECTED
+        return self.so_far.says if is_read else "what is said from now on, while what was said before is still read"
+
     # The beginning
 
     def _begin(self) -> None:
-        data = self.plan.data
-        self._must("topics", "topics", data.log, "--partitions", 1, is_shown=False)
-        self._bring_history()
+        plan, data = self.plan, self.plan.data
+        data.clear_unused(self.log)
+        if plan.since is not None and data.history is None:
+            data.begin_collecting(plan.since)
+        self._make_topics(data)
+        if plan.rebuilds or data.generation == COLLECTED:
+            self._bring_generation()
+        else:
+            data.clear_next()
+            self._bring_history()
         self._start("ingest", "examples")
-        if not data.has_model and self.plan.export is not None:
-            made = self._try(FIRST_MODEL, "try", self.plan.export, "--to", data.first, "--pages-only", "--include", self.plan.include)
+        history = plan.export if plan.since is None else data.fetched
+        if not data.has_model and history is not None and not plan.rebuilds:
+            made = self._try(FIRST_MODEL, "try", history, "--to", data.first, "--pages-only", "--include", plan.include)
             if made.status == 0:
                 data.adopt_first()
             else:
-                then = "what is said from now on is collected, until there is enough for one; more history would need a new folder"
+                then = "what is said from now on is collected, until there is enough for one; more history comes in with --rebuild"
                 self._say_no_model(made, then)
 
+    def _make_topics(self, data: DataFolder) -> None:
+        """Make those that are missing, and clean those that nobody has open of what they keep no longer."""
+        self._must("topics", *self._topics_of(data), is_shown=False)
+
+    def _topics_of(self, data: DataFolder) -> Sequence[object]:
+        one = ("--partitions", 1) if data.log.startswith(SQLITE) else ()
+        return "topics", data.log, *one, "--generation", data.generation
+
     def _bring_history(self) -> None:
-        """Put the history on the log, before anything live: behind live events all of it would be late."""
+        """Put an export on the log, before anything live: behind live events all of it would be late."""
         data, export = self.plan.data, self.plan.export
         if data.history is not None:
             return
-        if self.plan.since is not None:
-            self._must("history", "history", "--to", data.fetched, "--since", self.plan.since, "--include", self.plan.include)
         if export is not None and not self.stop():
             data.note(begun=self._fingerprint)
             self._must("history", "ingest", export, "--to", data.topic("events"), "--include", self.plan.include)
         if not self.stop():
             data.note(history=self._fingerprint)
+
+    # The next generation
+
+    def _bring_generation(self) -> None:
+        """Read a history while the log as it is goes on, then write the next generation of it, in the order of time, and swap it in.
+
+        What is said while it is written, Slack sends again, or has in its histories.
+        """
+        plan, data = self.plan, self.plan.data
+        history = plan.export
+        if plan.since is not None:
+            history = data.next.fetched
+            self._start(*self._usable())
+            if data.generation == COLLECTED:
+                self._wait_for_beginning()
+            self._must("history", "history", "--to", history, "--since", plan.since, "--include", plan.include)
+            self._stop_services()
+        if not self.stop():
+            data.begin_next(self.log)
+            self._make_topics(data.next)
+        if not self.stop():
+            merged = () if history is None else ("--with", history)
+            how = ("--to", data.next.topic("events"), "--include", plan.include, "--scratch", data.path)
+            self._must("generation", "ingest", data.topic("events"), *merged, *how)
+        if not self.stop():
+            data.swap(history=self._fingerprint or data.history or "", rules=asdict(plan.settings.rules))
+            self.so_far = ExamplesSoFar(self.log, data.topic_name("examples"))
+            data.clear_unused(self.log)
+            print_event(f"The log is in order, with its history: all else is made of {data.topic('events')} from now on.")
+
+    def _usable(self) -> Sequence[str]:
+        """The commands that can run on the live generation meanwhile."""
+        if self.plan.data.generation == COLLECTED or self.plan.is_changed:
+            return ("ingest",)
+        return ORDER if self.plan.data.has_model else ("ingest", "examples")
+
+    def _wait_for_beginning(self) -> None:
+        """Return once the live log has begun, and a history that is read from now on surely ends behind its beginning."""
+        events = self.plan.data.topic_name("events")
+        began: float | None = None
+        while not self.stop() and (began is None or time.monotonic() < began + BEGINNING):
+            if began is None and any(begin < end for begin, end in self.log.bounds(events).values()):
+                began = time.monotonic()
+                print_event("What is said from now on is collected; what was said before is read meanwhile, then both become one log.")
+            time.sleep(STOP_WITHIN)
 
     def _must(self, name: str, *arguments: object, is_shown: bool = True) -> None:
         """Run a command to its end, without which nothing goes on: somebody else may have ended it. Raises RunStopped."""
@@ -233,7 +310,7 @@ class LiveRun:
     def _look_at_outcomes(self) -> None:
         """Once there is an outcome, compute how well predictions do, as a page and as figures, from time to time."""
         data = self.plan.data
-        if any(begin < end for begin, end in self.so_far.log.bounds("slack.outcomes").values()):
+        if any(begin < end for begin, end in self.log.bounds(data.topic_name("outcomes")).values()):
             shown = ("--model", data.model, "--to", data.outcomes_page, "--report", data.outcomes_report)
             arguments = ("outcomes", data.topic("outcomes"), *shown)
             self._every("figures", FIGURES_EVERY, lambda: self._try("figures", *arguments, is_shown=False))
@@ -243,7 +320,7 @@ class LiveRun:
         self._has_tried = False
         if self.plan.data.has_model:
             self._retrain()
-        self._try("topics", "topics", self.plan.data.log, "--partitions", 1, is_shown=False)
+        self._try("topics", *self._topics_of(self.plan.data), is_shown=False)
         self._next.pop("figures", None)
         self.night = self._next_night()
 
@@ -259,8 +336,9 @@ class LiveRun:
             while not running.done():
                 if self.stop():
                     child.stop()
+                self.says = child.words[-1] if child.words and is_shown else ""
                 wait([running], STOP_WITHIN)
-        self.job = ""
+        self.job = self.says = ""
         self.jobs[name] = job = EndedJob(clock.now(), str(arguments[0]), running.result(), list(child.words))
         return job
 
@@ -268,12 +346,18 @@ class LiveRun:
 
     def _end(self) -> int:
         """Stop all in order; returns the exit status: 0 if each ended as it should."""
-        found: Mapping[str, int | None] = {name: self.services[name].stop() for name in ORDER if name in self.services}
-        for name, status in found.items():
-            starts = self.services[name].starts
-            again = f", after {counted(starts - 1, 'restart')}" if starts > 1 else ""
-            print_event(f"{name} {ended(status)}{again}.", command=name, status=status, starts=starts)
+        found = self._stop_services()
         in_order = all(status in (None, *STOPPED, -SIGTERM) for status in found.values())
         if in_order and not clock.is_simulated():
             print_event(f"Stopped; the same command goes on where this one was. All of it is in {self.plan.data.path}.")
         return 0 if in_order else 1
+
+    def _stop_services(self) -> Mapping[str, int | None]:
+        """Stop what runs for ever, in order; returns how each ended."""
+        found = {}
+        for name in ORDER:
+            if (service := self.services.pop(name, None)) is not None:
+                found[name] = status = service.stop()
+                again = f", after {counted(service.starts - 1, 'restart')}" if service.starts > 1 else ""
+                print_event(f"{name} {ended(status)}{again}.", command=name, status=status, starts=service.starts)
+        return found

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.client import HTTPException
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request
@@ -75,7 +76,8 @@ class StatusWatch:
         self._run = run
         self._began = clock.now()
         self._seen: dict[str, Seen] = {}
-        self._thresholds = LiveThresholds(run.plan.data.model, run.plan.settings.alerts.threshold)
+        self._thresholds: dict[Path, LiveThresholds] = {}
+        """By the folder of a generation's model."""
         self._outbound = Outbound("127.0.0.1").opener("http://127.0.0.1")
 
     @contextmanager
@@ -134,12 +136,12 @@ class StatusWatch:
             "now": shown_time(clock.now(), zone),
             "since": shown_time(self._began, zone),
             "services": self.services(),
-            "job": run.job,
+            "job": f"{run.job}: {run.says.rstrip('.')}" if run.says else run.job,
             "jobs": [
                 {"name": name, "at": shown_time(job.at, zone), "fault": self._fault(name, job), "words": job.words}
                 for name, job in sorted(dict(run.jobs).items(), key=lambda item: -item[1].at)
             ],
-            "collected": None if run.plan.data.has_model else run.so_far.says,
+            "collected": None if run.plan.data.has_model else run.collected,
             "model": self._model(),
             "figures": self._figures(),
             "trained": self._trained(),
@@ -149,7 +151,8 @@ class StatusWatch:
 
     def services(self) -> list[dict[str, Any]]:
         """How each command is that runs for ever, by the last look."""
-        return [self._service(name, self._run.services[name]) for name in ORDER if name in self._run.services]
+        running = dict(self._run.services)
+        return [self._service(name, running[name]) for name in ORDER if name in running]
 
     def _fault(self, name: str, job: EndedJob) -> str:
         """What is wrong with a job, unless that is over: a first model may be made by another one."""
@@ -177,8 +180,11 @@ class StatusWatch:
             return None
         found = threshold_in(live_in(data.model))
         given = self._run.plan.settings.alerts.threshold
+        if data.model not in self._thresholds:
+            self._thresholds[data.model] = LiveThresholds(data.model, given)
+        thresholds = self._thresholds[data.model]
         why = "as it was set" if given is not None else "" if found is None else found.why
-        return {"name": self._thresholds.model or live_in(data.model).name, "threshold": self._thresholds.current, "why": why}
+        return {"name": thresholds.model or live_in(data.model).name, "threshold": thresholds.current, "why": why}
 
     def _trained(self) -> dict[str, str] | None:
         """When a training ended last, since this one began, and what it said."""

@@ -288,8 +288,10 @@ def test_what_slack_had_not_delivered_when_the_connection_broke_is_not_lost(slac
     assert place.said() == ["first", "slow"]
 
 
-def test_what_was_said_before_the_topic_began_or_the_app_was_invited_is_not_filled_in(slack_server: SlackServer, place: Place):
-    """Neither after an outage nor after a restart, and it makes no connection look silent."""
+def test_what_was_said_before_the_topic_began_or_the_app_was_invited_is_not_filled_in(
+    slack_server: SlackServer, place: Place, capfd: pytest.CaptureFixture[str]
+):
+    """Neither after an outage nor after a restart, and it makes no connection look silent. That it may come in otherwise is said once."""
     slack = slack_server.workspace
     slack.add_channel("C1")
     slack.add_channel("C2", is_member=False)
@@ -310,6 +312,8 @@ def test_what_was_said_before_the_topic_began_or_the_app_was_invited_is_not_fill
         turning.up()
         turning.until(lambda: turning.live.account["fills"] == 2, "channels are looked through")
         turning.until_promised()
+    printed = " ".join(capfd.readouterr().err.split())
+    assert printed.count("Joined: #c2: events are written from now on. What was said before comes in with `beepgpt up --rebuild") == 1
     slack.channels["C2"]["is_member"] = False
     with turned(slack_server, place) as turning:
         turning.up()

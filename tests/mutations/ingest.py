@@ -352,4 +352,18 @@ ROWS = (
         "tests/ingest/test_unsent_deletions.py::test_what_is_older_than_the_retention_is_deleted_once_and_replays_delete_it_too",
         ('log_time(record.timestamp, now_us()), bots="context")', "log_time(record.timestamp, now_us()))"),
     ),
+    mutation(
+        "a history that is put before a topic leaves out what was before an event that came there late",
+        "law 6",
+        FEEDS_PY,
+        "tests/up/test_generations.py::test_a_history_is_put_before_what_the_topic_has_itself",
+        ('max(self._begins, self._since.get(item.channel or "", FOREVER))', 'self._since.get(item.channel or "", FOREVER)'),
+    ),
+    mutation(
+        "a history is put beside what the topic has itself",
+        "law 6",
+        FEEDS_PY,
+        "tests/up/test_generations.py::test_a_channel_that_was_joined_later_gets_what_was_before",
+        ('self._since.get(item.channel or "", FOREVER)):', "FOREVER):"),
+    ),
 )

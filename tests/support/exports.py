@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from beepgpt.connectors.slack.export import DayElements, Export, open_export, read_days
+from beepgpt.conversations.export import records_of
 
 HELLO = [{"type": "message", "user": "U1", "text": "hello", "ts": "1641081600.000100"}]
 GENERAL = [{"id": "C1", "name": "general"}]
@@ -46,3 +47,9 @@ def days_of(export: Export) -> list[DayElements]:
 
 def ids(export: Export) -> list[str]:
     return [channel.id for channel in export.channels]
+
+
+def records_in_export(path: Path) -> list[bytes]:
+    """The records of an export's public channels, channel by channel."""
+    export = open_export(path)
+    return [record for channel in export.channels for record in records_of(channel.id, read_days(export, channel))]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from beepgpt.clock import now_us
-from beepgpt.connectors.sqlite.log import SqliteLog
+from beepgpt.connectors.log import Log
 from beepgpt.conversations.rules import DAY
 from beepgpt.simulation.people import SimulatedWorkspace
 from beepgpt.simulation.slack.alerts_api import AlertedWorkspace
@@ -90,7 +90,7 @@ def page_of(run: Running) -> str:
         return str(answer.read().decode())
 
 
-def values_on(log: SqliteLog, topic: str) -> list[dict[str, Any]]:
+def values_on(log: Log, topic: str) -> list[dict[str, Any]]:
     """The records of a topic; tombstones are left out."""
     return [json.loads(record.value) for _, record in log.records(topic) if record.value is not None]
 

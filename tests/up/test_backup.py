@@ -120,6 +120,18 @@ def test_a_copy_that_is_killed_before_it_is_whole_is_none(data: DataFolder, tmp_
     assert sorted(each.name for each in tmp_path.iterdir()) == ["copy", "live"]
 
 
+def test_a_copy_of_two_generations_is_none(data: DataFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Where a rebuild ends while it is made, the same command makes one of the new generation."""
+    with (
+        monkeypatch.context() as patched,
+        pytest.raises(CannotWrite, match="a new generation of its log has become the live one meanwhile"),
+    ):
+        patched.setattr("beepgpt.up.backup.os.sync", lambda: data.swap(history=""))
+        back_up(data, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+    assert back_up(data, tmp_path / "copy")["files"] > 0
+
+
 def test_the_command_names_what_it_can_t_do(data: DataFolder, tmp_path: Path):
     """A folder that is not up's, a copy that is there, a copy inside of what is copied."""
     (tmp_path / "there").mkdir()

@@ -74,7 +74,7 @@ def test_too_little_is_no_fault(tmp_path: Path, capfd: pytest.CaptureFixture[str
         values = StatusWatch(run).values()
 
     said = capfd.readouterr().err
-    assert "There is no model yet: what is said from now on is collected, until there is enough for one; more history would need a" in said
+    assert "There is no model yet: what is said from now on is collected, until there is enough for one; more history comes in" in said
     assert "beepgpt try ended" not in said
     assert re.search(r"Collecting: \d+ of the 200 answered examples that a first model needs are there\.", said)
     assert [each["fault"] for each in values["jobs"]] == ["", "", ""] and "of the 200 answered examples" in values["collected"]

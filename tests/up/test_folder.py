@@ -33,20 +33,20 @@ def test_a_folder_has_one_owner(tmp_path: Path):
         DataFolder(tmp_path).check_own()
 
 
-def test_what_was_made_with_other_settings_or_another_list_is_refused_at_the_start(tmp_path: Path):
+def test_what_was_made_with_other_settings_or_another_list_is_seen_at_the_start(tmp_path: Path):
     """With both values, and with what to do; the settings of the first start are those that count."""
     folder, first = DataFolder(tmp_path / "live"), Rules(workspace="acme")
     folder.take()
-    folder.check_made_with(first, None)
+    assert folder.difference(first) == ""
     note = folder.recovery("score") / NOTE
     note.parent.mkdir(parents=True)
     note.write_text('{"forgotten": null}')
-    folder.check_made_with(first, None)
+    folder.check_list(None)
 
-    with pytest.raises(BadCommand, match="workspace was acme and is other, horizon was 1 day and is 4 hours: give what was given first"):
-        folder.check_made_with(Rules(workspace="other", horizon=4 * HOUR), None)
+    changed = folder.difference(Rules(workspace="other", horizon=4 * HOUR))
+    assert changed == "workspace was acme and is other, horizon was 1 day and is 4 hours" and folder.difference(first) == ""
     with pytest.raises(BadCommand, match=r"the list of the forgotten has changed since: .* --from "):
-        folder.check_made_with(first, Forgotten(b"salt").with_names(people=["U1"]))
+        folder.check_list(Forgotten(b"salt").with_names(people=["U1"]))
 
 
 @pytest.mark.parametrize(

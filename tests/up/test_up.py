@@ -201,7 +201,7 @@ def test_what_is_wrong_is_said_before_anything_is_made(tmp_path: Path):
     assert foreign.returncode == 2 and "holds files that are not of `beepgpt up`" in foreign.stderr
     assert timeless.returncode == 2 and "a time of day like 03:00 is expected" in timeless.stderr
     assert endless.returncode == 2 and "--history long: a duration like 180d is expected" in endless.stderr
-    assert both.returncode == 2 and "is for a first start without --export" in both.stderr
+    assert both.returncode == 2 and "--history: goes without --export" in both.stderr
     assert tokenless.returncode == 1 and "slack.bot_token is missing" in tokenless.stdout
     assert [each.name for each in tmp_path.iterdir()] == ["notes.txt"]
 

@@ -15,7 +15,7 @@ from beepgpt.conversations.events import MOVED, micros, ts_text
 from beepgpt.conversations.rules import DAY
 from beepgpt.ingest.slack.connections import Connections
 from beepgpt.ingest.slack.event_writer import Coverage, EventWriter, Gap, HeldEvent
-from beepgpt.ingest.slack.history_notes import notes_on_history, time_text
+from beepgpt.ingest.slack.history_notes import note_on_joined, notes_on_history, time_text
 from beepgpt.ingest.slack.known_records import KnownRecords
 from beepgpt.ingest.slack.thread_checks import ThreadChecks
 from beepgpt.ingest.slack.web_queries import (
@@ -157,10 +157,11 @@ class Backfill:
         """Learn the channels, and open a gap in each, unless the topic begins here."""
         before = list(self._channels)
         is_first = not before
-        if not is_first:
-            new = [each for each in (str(info["id"]) for info in listing.channels) if each not in self._channels]
-            self._coverage.joined |= dict.fromkeys(new, self._coverage.covered or 0)
+        new = [] if is_first else [each for each in (str(info["id"]) for info in listing.channels) if each not in self._channels]
+        self._coverage.joined |= dict.fromkeys(new, self._coverage.covered or 0)
         self._channels.replace(listing.channels)
+        if joined := [each for each in new if self._channels.why_left_out(each) is None]:
+            console.print(note_on_joined(joined, self._channels.names()))
         if is_first:
             wanted = len(self._channels.wanted())
             console.print(f"{wanted:,} channels; {len(self._channels) - wanted:,} others are left out.")
@@ -236,6 +237,8 @@ class Backfill:
             self._channels.add([answer.info | {"id": answer.channel}])
             if gap.since is None and gap.held:
                 self._coverage.joined[answer.channel] = min(held.t for held in gap.held)
+                if self._why_never(answer.channel) is None:
+                    console.print(note_on_joined([answer.channel], self._channels.names()))
         if answer.why_not and gap.since is not None:
             log.warning(
                 "Slack refused a channel's history: the events of its gap are missing",

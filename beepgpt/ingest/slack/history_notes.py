@@ -6,6 +6,11 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
+BEFORE = (
+    "What was said before comes in with `beepgpt up --rebuild --history 180d`; by hand, with `beepgpt ingest TOPIC --with EXPORT`, which"
+    " writes both to a new topic, in order."
+)
+"""What is said of a channel that has no history on the topic."""
 NAMED = 5
 """So many channels are named in a sentence."""
 
@@ -19,15 +24,21 @@ def notes_on_history(followed: Mapping[str, str], listed: Mapping[str, str], the
     notes = []
     if new := [channel for channel in followed if channel not in there]:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(Counter(followed[channel] for channel in new).items()))
-        notes.append(
-            f"Without history on the topic: {kinds} ({_some(new, listed)}). Theirs begins at {time_text(since)}. What an"
-            " export has of it can only come first: begin with that, on an empty topic or, with `beepgpt up`, in a new folder."
-        )
+        notes.append(f"Without history on the topic: {kinds} ({_some(new, listed)}). Theirs begins at {time_text(since)}. {BEFORE}")
     if left := sorted(set(there) - set(followed)):
         them, end = ("it", "its history ends") if len(left) == 1 else ("them", "their histories end")
         why = "this --include leaves" if set(left) <= set(listed) else f"the app is not in {them}, or this --include leaves"
         notes.append(f"On the topic and not followed: {_some(left, listed)}: {why} {them} out, and {end} with the export.")
     return notes
+
+
+def note_on_joined(channels: Sequence[str], names: Mapping[str, str]) -> str:
+    """A sentence about channels that the app was added to while it runs.
+
+    >>> note_on_joined(["C1"], {"C1": "general"}).partition(". ")[0]
+    'Joined: #general: events are written from now on'
+    """
+    return f"Joined: {_some(channels, names)}: events are written from now on. {BEFORE}"
 
 
 def time_text(at: int) -> str:
