@@ -540,4 +540,24 @@ ROWS = (
         "tests/alerts/test_store.py::test_who_writes_on_takes_part_as_long_as_alerts_are_kept",
         ('again = "ON CONFLICT DO UPDATE SET at = max(at, excluded.at)"', 'again = "ON CONFLICT DO NOTHING"'),
     ),
+    mutation(
+        "an edit that comes while a message is in flight is not made in it",
+        "law 9",
+        "beepgpt/alerts/store.py",
+        "tests/alerts/test_store.py::test_a_text_that_may_not_be_shown_any_more_leaves_a_dm_that_was_in_flight_then",
+        (
+            "\"UPDATE letter SET chore = 'edit' WHERE id = ? AND state IN ('sending', 'sent') AND chore IS NULL\"",
+            "\"UPDATE letter SET chore = 'edit' WHERE id = ? AND state = 'sent' AND chore IS NULL\"",
+        ),
+    ),
+    mutation(
+        "a message in flight is looked for by this machine's clock alone",
+        "alerts: delivered once",
+        "beepgpt/alerts/direct_messages.py",
+        "tests/alerts/test_delivery.py::test_what_was_sent_without_an_answer_is_found_and_not_sent_again",
+        (
+            'found = self._slack.find(dm["dm"], dm["id"], ts_text(max(dm["tried_at"] - SKEW, 0)))',
+            'found = self._slack.find(dm["dm"], dm["id"], ts_text(dm["tried_at"]))',
+        ),
+    ),
 )
