@@ -40,7 +40,7 @@ def clean_export(path: Path, cleaning: Cleaning) -> Removal:
     """Remove what is forgotten from all of an export, kinds of channels that are never read included: messages, files, names, channels."""
     export = slack_export.open_export(path, slack_export.KINDS)
     root = root_of(path, archive_members(path)[0])
-    channels = {f"{root}{day.place}": channel.id for channel in (*export.channels, *export.left_out) for day in channel.days}
+    channels = {f"{root}{day.place}": channel.id for channel in export.channels for day in channel.days}
 
     def clean(name: str, content: bytes) -> tuple[bytes | None, int]:
         return clean_member(content, cleaning.forgotten, channels.get(name, "")) if name.endswith(".json") else (content, 0)

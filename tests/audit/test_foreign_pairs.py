@@ -42,6 +42,23 @@ def test_prompts_without_the_answerer_are_named():
         assert audit.measured["answerer_absent_from_prompts"] == 1
 
 
+@pytest.mark.parametrize("shown", [everything, others_only])
+def test_a_long_instruction_before_each_prompt_hides_no_leak(shown: Callable[[Said, str], Iterable[str]]):
+    """All prompts are about as long then, so that those that leave something out are among the longest."""
+    rows = [body_of(line) for line in pairs_of(talk(), shown)]
+    instruction = {"role": "system", "content": "Foretell who will answer these messages, whatever they are about. " * 40}
+    chats = [
+        orjson.dumps(
+            {"messages": [instruction, {"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["completion"]}]}
+        )
+        for row in rows
+    ]
+    audit = audit_pairs(lines_of(talk()), chats, PLAIN)
+
+    assert audit.checked["placed"] > 0.9 * audit.checked["examples"]
+    assert set(broken(audit)) == ({2} if shown is others_only else set())
+
+
 def test_prompts_that_hold_their_answer_are_named():
     """Each prompt ends with the message that is to be foretold: the completion is its author."""
     history, rows = talk(), list[bytes]()
@@ -96,6 +113,17 @@ def test_both_sides_of_a_foreign_split_are_compared():
     assert "before the last training answer" in random[7]
     assert broken(clean_cut) == {}
     assert clean_cut.laws[6].verdict == "kept"
+
+
+def test_what_is_sure_is_not_only_suspected_for_what_is_guessed_beside_it():
+    """A prompt is on both sides, word for word; the messages of others may be, as far as one can guess."""
+    rows = pairs_of(talk(), everything)
+    audit = audit_pairs(lines_of(talk()), rows[:250], PLAIN, valid=[rows[0], *rows[240:]])
+    found = {finding.what: finding for finding in audit.findings if finding.law == 7}
+
+    assert not found["prompts on both sides"].is_guess and found["messages on both sides"].is_guess
+    assert found["prompts on both sides"].count == 11
+    assert (audit.laws[6].verdict, audit.is_broken, audit.is_suspected) == ("broken", True, False)
 
 
 def test_prompts_of_another_workspace_are_not_judged():

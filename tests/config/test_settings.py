@@ -1,6 +1,7 @@
 """Settings are one frozen value; whatever is wrong with them is named at once, as it was written."""
 
 from dataclasses import fields
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from beepgpt.config.sections import UNITS, ConversationSettings, microseconds
+from beepgpt.config.sections import UNITS, ConversationSettings, microseconds, microseconds_of_moment
 from beepgpt.config.settings import DEFAULTS, SECRET, BadSettings, Settings, read_settings
 from beepgpt.conversations.rules import DAY, MINUTE, SECOND, BadRules, Rules, spec_of
 
@@ -193,6 +194,16 @@ def test_what_is_no_duration_is_refused(text: object):
     """Bare numbers have no unit, fractions are not exact, and only a horizon is ever unlimited."""
     with pytest.raises(ValueError, match="a duration like"):
         microseconds(text)
+
+
+@given(seconds=st.integers(10**8, 10**10 - 1), behind=st.text("0123456789", min_size=1, max_size=6))
+def test_moments_are_exact(seconds: int, behind: str):
+    """Slack's seconds with as many digits behind the point as are given: .5 is half a second."""
+    expected = seconds * SECOND + int(Decimal(f"0.{behind}") * SECOND)
+
+    assert microseconds_of_moment(f"{seconds}.{behind}") == expected
+    assert microseconds_of_moment(f"{seconds}") == seconds * SECOND
+    assert read_settings(None, {"training": {"cut": f"{seconds}.{behind}"}}, {}).training.cut == expected
 
 
 def test_the_spec_differs_with_the_rules():

@@ -79,8 +79,9 @@ EVENTS = (
 """Somebody's words, forwarded by somebody else; the forward says by its link alone where they come from."""
 
 
-def make_all(folder: Path, forgotten: Forgotten | None = None) -> None:
-    """Examples, a training set of chats alone and an alert store, made of these events; the second example's window is the forward."""
+def make_all(folder: Path, form: str, forgotten: Forgotten | None = None) -> None:
+    """Examples, a training set of rows of text alone and an alert store, made of these events; the second example's window is the
+    forward."""
     rules = Rules(horizon=None)
     lines = [json.dumps(each).encode() for each in EVENTS]
     made = run_through(lines, rules, load_encoding(rules.encoding), forgotten=forgotten).examples
@@ -88,9 +89,10 @@ def make_all(folder: Path, forgotten: Forgotten | None = None) -> None:
     (folder / "examples.jsonl").write_bytes(b"".join(line + b"\n" for line in made))
     (folder / "set").mkdir(exist_ok=True)
     (folder / "set" / "manifest.json").write_text(json.dumps({"made_by": MADE_BY}))
-    rows = [{"messages": [{"role": "user", "content": each["prompt"]}, {"role": "assistant", "content": "0"}]} for each in bodies]
+    chats = [{"messages": [{"role": "user", "content": each["prompt"]}, {"role": "assistant", "content": "0"}]} for each in bodies]
+    rows = chats if form == "chat" else [{"prompt": each["prompt"], "completion": " 0"} for each in bodies]
     entries = [{name: each[name] for name in ("id", "channel", "window")} | {"rows": 1} for each in bodies if each["channel"] == "C1"]
-    (folder / "set" / "chat_train.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+    (folder / "set" / f"{form}_train.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
     (folder / "set" / "rows_train.jsonl").write_text("".join(json.dumps(each) + "\n" for each in entries))
     store = AlertStore(folder / "alerts.sqlite")
     ours = next(each for each in bodies if each["window"][-1]["ts"] == ts_text(FORWARDED_AT))
@@ -100,22 +102,23 @@ def make_all(folder: Path, forgotten: Forgotten | None = None) -> None:
     store.close()
 
 
-def test_what_shows_a_forward_of_it_goes_from_all_that_was_made(tmp_path: Path):
+@pytest.mark.parametrize("form", ["chat", "completion"])
+def test_what_shows_a_forward_of_it_goes_from_all_that_was_made(tmp_path: Path, form: str):
     """Once the log has said whose words they are; what is made again with the list has nothing of them, and stays."""
     (tmp_path / "events.jsonl").write_text("".join(json.dumps(each) + "\n" for each in EVENTS))
-    make_all(tmp_path)
+    make_all(tmp_path, form)
     places = [tmp_path / name for name in ("alerts.sqlite", "examples.jsonl", "set", "events.jsonl")]
     before = canaries_in(tmp_path, ("a private plan",))
     found = forget(tmp_path, *places)
 
-    assert set(before) == {"alerts.sqlite", "events.jsonl", "examples.jsonl", "set/chat_train.jsonl"}
-    assert canaries_in(tmp_path, ("a private plan",)) == {} and not (tmp_path / "set" / "chat_train.jsonl").exists()
+    assert set(before) == {"alerts.sqlite", "events.jsonl", "examples.jsonl", f"set/{form}_train.jsonl"}
+    assert canaries_in(tmp_path, ("a private plan",)) == {} and not (tmp_path / "set" / f"{form}_train.jsonl").exists()
     assert {name: each["found"] for name, each in found.items()} == {"alerts.sqlite": 1, "examples.jsonl": 3, "set": 1, "events.jsonl": 2}
     with closing(AlertStore(tmp_path / "alerts.sqlite")) as store:
         assert [(row["channel"], row["ts"], row["excerpt"]) for row in store._rows("SELECT * FROM alert")] == [("C1", FORWARDED_AT, "")]
 
     (tmp_path / "alerts.sqlite").unlink()
-    make_all(tmp_path, read_forgotten(tmp_path / "list" / "forgotten.json"))
+    make_all(tmp_path, form, read_forgotten(tmp_path / "list" / "forgotten.json"))
     kept = {path: path.read_bytes() for path in tmp_path.rglob("*.jsonl")}
     assert {name: each["found"] for name, each in forget(tmp_path, *places).items() if each["found"]} == {}
     assert len(kept) == 4 and {path: path.read_bytes() for path in kept} == kept

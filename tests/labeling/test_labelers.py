@@ -19,7 +19,7 @@ from beepgpt.conversations.signals import Signal
 from beepgpt.conversations.tokens import SUFFIX
 from beepgpt.labeling.agreement import LEAST, Accuracy, agreement, groups_of, interval
 from beepgpt.labeling.labelers.labeled import CannotLearn, Labeled, labeled_few_shots, read_labeled
-from beepgpt.labeling.labelers.local import LocalLabeler, _classifier, _scorer_of
+from beepgpt.labeling.labelers.local import LocalLabeler, _classifier, _scorer_of, unseen_verdicts
 from beepgpt.labeling.labelers.rules import SHORT, RulesLabeler, rule_of
 from beepgpt.simulation.workspace import Plan, write_export
 from tests.support import beep
@@ -291,6 +291,18 @@ def test_its_accuracy_is_that_on_what_it_has_not_seen():
     assert told.examples == 400
     assert told.low < 0.5 < told.high
     assert told.right == pytest.approx(0.5, abs=0.08)
+
+
+def test_an_opinion_of_a_few_shot_is_by_a_labeler_that_has_seen_none_of_its_labels():
+    """Neither a person's own, nor one that a model gave the same prompt: else it would only say again what it was told."""
+    few, others = made_up(40), made_up(20, seed=9)
+    turned = [Labeled(each.prompt, "weak" if each.signal == "strong" else "strong") for each in few]
+    prompts = [each.prompt for each in (*few, *others)]
+    opinions = unseen_verdicts(prompts, few, others)
+
+    assert unseen_verdicts(prompts, few, [*others, *turned]) == opinions
+    for place in (0, 1):
+        assert unseen_verdicts([prompts[place]], [*few[:place], turned[place], *few[place + 1 :]], others) == [opinions[place]]
 
 
 def test_examples_that_share_a_message_do_not_judge_each_other():

@@ -10,6 +10,7 @@ import time
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from stdnum import luhn
 
 from beepgpt.labeling.redaction import KINDS, Redacted, redact
 
@@ -142,6 +143,32 @@ def test_digits_alone_are_a_phone_number_if_they_are_called_so(before: str):
 def test_numbers_that_add_up_go(text: str, left: str):
     """Cards by Luhn's sum, accounts by their own, whatever numbers stand beside them."""
     assert redact(text).text == left
+
+
+NETWORKS = {
+    "Visa": (("4",), 16),
+    "Mastercard": (("51", "53", "55", "2221", "2345", "2720"), 16),
+    "American Express": (("34", "37"), 15),
+    "Discover": (("6011", "644", "65"), 16),
+    "JCB": (("3528", "3589"), 16),
+    "Diners Club": (("300", "36", "38"), 14),
+    "Maestro": (("5018", "5893", "6304", "6759"), 16),
+    "UnionPay": (("62", "6222"), 19),
+    "Mir": (("2200", "2204"), 16),
+}
+"""What the numbers of a network's cards begin with, and how many digits they have."""
+
+
+@given(data=st.data(), network=st.sampled_from(sorted(NETWORKS)), gap=st.sampled_from(["", " ", "-"]))
+def test_a_card_of_any_network_goes(data: st.DataObject, network: str, gap: str):
+    """By the first digits that the networks have, in groups of four or in one."""
+    begins, length = NETWORKS[network]
+    number = data.draw(st.sampled_from(begins))
+    number += data.draw(st.text("0123456789", min_size=length - 1 - len(number), max_size=length - 1 - len(number)))
+    number += luhn.calc_check_digit(number)
+    written = gap.join(number[at : at + 4] for at in range(0, length, 4))
+
+    assert redact(f"pay with {written} please") == Redacted("pay with [card] please", {"card": 1})
 
 
 @pytest.mark.parametrize(

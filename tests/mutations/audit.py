@@ -180,4 +180,18 @@ ROWS = (
             'if (twin := prompts.get(digest_of(body["prompt"].encode()))) is not None and row.conversation in conversations:',
         ),
     ),
+    mutation(
+        "what is surely broken is only suspected, for a guess beside it",
+        "an audit names what is broken",
+        "beepgpt/audit/findings.py",
+        "tests/audit/test_foreign_pairs.py::test_what_is_sure_is_not_only_suspected_for_what_is_guessed_beside_it",
+        ('"suspected" if all(finding.is_guess', '"suspected" if any(finding.is_guess'),
+    ),
+    mutation(
+        "the longest prompts prove no leak, whatever they leave out",
+        "law 2",
+        "beepgpt/audit/placing.py",
+        "tests/audit/test_foreign_pairs.py::test_a_long_instruction_before_each_prompt_hides_no_leak",
+        ("> 0.9 * longest and oldest_are_left_out:", "> 0.9 * longest:"),
+    ),
 )

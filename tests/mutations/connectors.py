@@ -235,4 +235,11 @@ ROWS = (
             "                if error.passes:\n                    raise",
         ),
     ),
+    mutation(
+        "a set of completions alone stays with a text that may not be shown any more",
+        "law 9",
+        "beepgpt/forgetting/stores.py",
+        "tests/forgetting/test_forget_places.py::test_what_shows_a_forward_of_it_goes_from_all_that_was_made",
+        ('name.startswith(("chat_", "completion_"))]', 'name.startswith("chat_")]'),
+    ),
 )

@@ -137,7 +137,7 @@ ROWS = (
         SCORING_PY,
         "tests/dataflows/test_scoring_in_time.py",
         (
-            '        if point.due is not None and point.due < time.time():\n            self._finish(point, None, "missed")\n            return\n',
+            '        if point.due is not None and point.due < clock.now():\n            self._finish(point, None, "missed")\n            return\n',
             "",
         ),
     ),

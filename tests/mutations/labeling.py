@@ -177,4 +177,21 @@ ROWS = (
         "connectors/openai/responses.py",
         ("for name in sorted({*one, *other})}", "for name in sorted(other)}"),
     ),
+    mutation(
+        "cards of Mastercard's newer numbers are taken for ids",
+        "law 9",
+        "beepgpt/labeling/redaction.py",
+        "tests/labeling/test_redaction.py::test_a_card_of_any_network_goes",
+        ('not in "23456":', 'not in "3456":'),
+    ),
+    mutation(
+        "a few-shot's opinion is by a labeler that a model told its label",
+        "law 8",
+        "beepgpt/labeling/labelers/local.py",
+        "tests/labeling/test_labelers.py::test_an_opinion_of_a_few_shot_is_by_a_labeler_that_has_seen_none_of_its_labels",
+        (
+            "([each for each in those if each.prompt not in hidden] for those in (few_shots, labeled))",
+            "([each for each in few_shots if each.prompt not in hidden], labeled)",
+        ),
+    ),
 )

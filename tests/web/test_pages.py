@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
+from statistics import correlation
 from typing import Any
 
 import numpy as np
@@ -67,6 +69,17 @@ def test_a_person_is_the_same_person_on_all_pages():
     assert {bo, ana} == {"Person 1", "Person 2"}
     assert [plain(others.text("Hi Ana")), plain(others.person("Ana Abara")), plain(others.person("bo"))] == [f"Hi {ana}", ana, bo]
     assert (PageNames([]).person("<U1>"), PageNames([]).text("Ana & bo")) == ("&lt;U1&gt;", "Ana &amp; bo")
+
+
+def test_the_number_of_a_person_does_not_tell_where_a_name_stands_in_the_alphabet():
+    """Nor in a list: who has the numbers next to one's own would be known by these."""
+    names = [f"{letter}na" for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
+    people = PageNames(reversed(names))
+    numbers = [int(plain(people.person(name)).removeprefix("Person ")) for name in names]
+
+    assert sorted(numbers) == list(range(1, 27))
+    assert abs(correlation(range(26), numbers)) < 0.4
+    assert sum(abs(one - other) == 1 for one, other in pairwise(numbers)) < 6, "neighbors by chance alone"
 
 
 def test_the_words_of_pages_are_in_the_glossary():

@@ -10,7 +10,7 @@ import math
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -271,16 +271,17 @@ def unseen_verdicts(prompts: Sequence[str], few_shots: Sequence[Labeled], labele
     Raises CannotLearn if there are too few few-shots.
     """
 
-    def learned_from(some: Sequence[Labeled], of: Sequence[str]) -> dict[str, float]:
-        return dict(zip(of, LocalLabeler(some, labeled).probabilities(of), strict=True))
+    def learned_without(hidden: Collection[str], of: Sequence[str]) -> dict[str, float]:
+        some, others = ([each for each in those if each.prompt not in hidden] for those in (few_shots, labeled))
+        return dict(zip(of, LocalLabeler(some, others).probabilities(of), strict=True))
 
-    p = learned_from(few_shots, prompts)
+    p = learned_without((), prompts)
     for fold in range(FOLDS):
-        unseen = [each.prompt for each in few_shots[fold::FOLDS]]
+        unseen = dict.fromkeys(each.prompt for each in few_shots[fold::FOLDS])
         for prompt in unseen:
             p.pop(prompt, None)
         with suppress(CannotLearn):
-            p |= learned_from([each for place, each in enumerate(few_shots) if place % FOLDS != fold], unseen)
+            p |= learned_without(unseen, list(unseen))
     return [verdict_of(p[each]) if each in p else None for each in prompts]
 
 
