@@ -18,13 +18,10 @@ if TYPE_CHECKING:
     from beepgpt.errors import BeepGPTError
     from beepgpt.library.auditing import audit_examples
     from beepgpt.library.chat_events import ChatEvent
-    from beepgpt.library.examples import SourceExamples as Examples
-    from beepgpt.library.examples import examples
+    from beepgpt.library.examples import Examples, examples
     from beepgpt.library.follower import Follower
-    from beepgpt.library.models import TrainedModel as Model
-    from beepgpt.library.models import train
-    from beepgpt.library.records import ExampleRecord as Example
-    from beepgpt.library.records import PointRecord as Point
+    from beepgpt.library.models import Model, train
+    from beepgpt.library.records import Example, Point
     from beepgpt.library.sources import read_events, rules
     from beepgpt.library.training_sets import TrainingSet, split
     from beepgpt.library.workspaces import simulate
@@ -50,32 +47,27 @@ __all__ = [
 __version__ = "0.2.0.dev0"
 
 _FROM = {
-    "BeepGPTError": ("beepgpt.errors", "BeepGPTError"),
-    "ChatEvent": ("beepgpt.library.chat_events", "ChatEvent"),
-    "Example": ("beepgpt.library.records", "ExampleRecord"),
-    "Examples": ("beepgpt.library.examples", "SourceExamples"),
-    "Follower": ("beepgpt.library.follower", "Follower"),
-    "Model": ("beepgpt.library.models", "TrainedModel"),
-    "Point": ("beepgpt.library.records", "PointRecord"),
-    "TrainingSet": ("beepgpt.library.training_sets", "TrainingSet"),
-    "audit_examples": ("beepgpt.library.auditing", "audit_examples"),
-    "examples": ("beepgpt.library.examples", "examples"),
-    "read_events": ("beepgpt.library.sources", "read_events"),
-    "rules": ("beepgpt.library.sources", "rules"),
-    "simulate": ("beepgpt.library.workspaces", "simulate"),
-    "split": ("beepgpt.library.training_sets", "split"),
-    "train": ("beepgpt.library.models", "train"),
+    "errors": ("BeepGPTError",),
+    "library.auditing": ("audit_examples",),
+    "library.chat_events": ("ChatEvent",),
+    "library.examples": ("Examples", "examples"),
+    "library.follower": ("Follower",),
+    "library.models": ("Model", "train"),
+    "library.records": ("Example", "Point"),
+    "library.sources": ("read_events", "rules"),
+    "library.training_sets": ("TrainingSet", "split"),
+    "library.workspaces": ("simulate",),
 }
-"""Where each public name is defined, and what it is called there."""
+"""The modules that define the public names."""
 
 
 def __getattr__(name: str) -> Any:
     """A public name, from its module, which is imported now."""
-    if name not in _FROM:
-        raise AttributeError(f"module 'beepgpt' has no attribute {name!r}")
-    module, called = _FROM[name]
-    found = globals()[name] = getattr(import_module(module), called)
-    return found
+    for module, names in _FROM.items():
+        if name in names:
+            found = globals()[name] = getattr(import_module(f"beepgpt.{module}"), name)
+            return found
+    raise AttributeError(f"module 'beepgpt' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -419,9 +419,10 @@ def tables(of: dict[str, Any]) -> str:
     rows = [[*map(str, what), f"{share:.2f}", f"{most:.2f}", verdict(share <= most)] for *what, share, most in compared]
     return (
         f"{of['examples']:,} examples with candidates, of {of['events']:,} events: `--to examples.jsonl` against `--to examples.parquet`."
-        f" A thread parses and writes a table while the run goes on: where it has a second processor the run takes"
-        f" {100 * shares['write']:.0f} % more time (without what the machine's other work, a load of {of['load_before']:g} on"
-        f" {of['machine']['cores']} processors, kept it waiting), and {100 * shares['write_cpu']:.0f} % more of a processor.\n\n"
+        " A thread writes a table while the run goes on, of candidates' numbers as the core has them: where it has a second processor the"
+        f" run takes {100 * (1 + shares['write']):.0f} % of the time (without what the machine's other work, a load of"
+        f" {of['load_before']:g} on {of['machine']['cores']} processors, kept it waiting), and"
+        f" {100 * (1 + shares['write_cpu']):.0f} % of the processor time.\n\n"
         + table(["", "lines of JSON", "a table", "table to lines", "wanted at most", "reached"], rows)
     )
 

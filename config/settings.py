@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BeforeValidator, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from beepgpt import clock
 from beepgpt.config.sections import (
     FORMATS,
     AlertSettings,
@@ -244,7 +245,7 @@ def revealed(secret: SecretStr | None) -> str:
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[Name, SettingOrigin]:
-    ours = {name: value for name, value in environ.items() if name.startswith(PREFIX) and name != CONFIG}
+    ours = {name: value for name, value in environ.items() if name.startswith(PREFIX) and name not in (CONFIG, clock.VARIABLE)}
     return {tuple(name.removeprefix(PREFIX).lower().split("__")): SettingOrigin(value, name) for name, value in sorted(ours.items())}
 
 

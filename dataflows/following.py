@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,6 +11,7 @@ import bytewax.operators as op
 from bytewax.dataflow import Stream
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 
+from beepgpt import clock
 from beepgpt.conversations.chunks import Chunk, parsed_value
 from beepgpt.conversations.events import Heartbeat, Parsed, Reject
 from beepgpt.conversations.forgetting import Forgotten
@@ -53,6 +53,8 @@ class Following:
     """Who and what is left out as if it had never been; None: nobody."""
     points_since: int | None = None
     """Points from this time on are emitted as they are made; None: none are."""
+    are_packed: bool = False
+    """Whether examples are for a table, which needs no JSON of their candidates' numbers."""
     is_stopping: Callable[[], bool] = lambda: False
     """Whether the input stops without having ended."""
     on_error: Callable[[Exception], None] = lambda error: None
@@ -123,6 +125,7 @@ class FollowChannels(StatefulBatchLogic[list[PlacedRecord], TaggedItems, dict[st
             until=following.until,
             recoverable=following.recoverable,
             points_since=following.points_since,
+            are_packed=following.are_packed,
         )
         if state is not None:
             self._shard.resume(state)
@@ -175,5 +178,5 @@ class FollowChannels(StatefulBatchLogic[list[PlacedRecord], TaggedItems, dict[st
             ("rejects", rejects),
         ]
         if output.points is not None and output.points.entries:
-            tagged.append(("points", [(time.time(), output.points.entries)]))
+            tagged.append(("points", [(clock.now(), output.points.entries)]))
         return [(kind, lines) for kind, lines in tagged if lines]

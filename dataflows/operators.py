@@ -77,9 +77,9 @@ def follow_channels(step_id: str, up: Stream[bytes], rules: Rules | None = None,
     >>> [b'"answer":["bo"]' in line for line in made]
     [True]
     """
+    from beepgpt.clock import now_us
     from beepgpt.config.settings import read_settings
     from beepgpt.connectors.tokenizer import load_encoding
-    from beepgpt.runtime.clock import now_us
     from beepgpt.runtime.forgotten import forgotten_of
 
     settings = read_settings()

@@ -49,6 +49,11 @@ def lines_of_kind(kind: str, tagged: TaggedItems) -> bytes | None:
     return as_lines(tagged[1]) if tagged[0] == kind else None
 
 
+def items_of_kind(kind: str, tagged: TaggedItems) -> list[Any] | None:
+    """Items of one kind as they are; None for other kinds."""
+    return tagged[1] if tagged[0] == kind else None
+
+
 def write_outputs(stream: KeyedStream[Any], names: Iterable[str], sinks: Mapping[str, Sink[Any]], formats: Formats) -> None:
     """Add a step `take_NAME` and an output `write_NAME` for each named output that has a sink."""
     for name in names:
@@ -124,6 +129,8 @@ EXAMPLE_LINES: Formats = {
     "dead_letters": partial(dead_letter_lines, "rejects"),
 }
 """The examples flow's outputs as lines of files."""
+EXAMPLE_ROWS: Formats = {**EXAMPLE_LINES, "examples": partial(items_of_kind, "examples")}
+"""The same, with examples whose columns are packed, as rows of a table."""
 
 
 def example_topics(topic_id: str | None) -> Formats:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import pickle
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
@@ -14,6 +13,7 @@ from typing import Any
 import orjson
 from bytewax.operators import StatefulBatchLogic
 
+from beepgpt import clock
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.outcomes import PredictedPoint, Probabilities, RollingMetrics, outcome_body, prediction_body
@@ -245,7 +245,7 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
                 if isinstance(item, PointSettled | MessageDeleted):
                     self._put(item)
                 else:
-                    self._put_point(item, time.time())
+                    self._put_point(item, clock.now())
 
     def _drain(self) -> list[TaggedItems]:
         scored, self._scored = self._scored, []
@@ -265,12 +265,12 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
             return
         if (index := self._holding.get(emitted.channel)) is None:
             index = self._holding[emitted.channel] = MessageIndex(self._scoring.window)
-        index.add(max(round(time.time() * 1e6), emitted.t + 1, index.newest), emitted.identity, emitted.window)
+        index.add(max(round(clock.now() * 1e6), emitted.t + 1, index.newest), emitted.identity, emitted.window)
         self._dirty[emitted.channel] = None
 
     def _forget_old(self) -> None:
         """Forget points that are on the topic no more."""
-        before = round(time.time() * 1e6) - (self._scoring.kept or 0)
+        before = round(clock.now() * 1e6) - (self._scoring.kept or 0)
         for channel, index in list(self._holding.items()):
             if index.oldest < before:
                 index.forget_before(before)
@@ -308,7 +308,7 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
 
     def _drop_late(self) -> None:
         """Drop and count points whose predictions would come too late."""
-        now = time.time()
+        now = clock.now()
         while self._overdue and (self._overdue[0].is_over or (self._overdue[0].due or 0) < now):
             point = self._overdue.popleft()
             if not point.is_over:
@@ -335,7 +335,7 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
     def _settle(self, point: _Point, answer: Future[ModelAnswer]) -> None:
         if point.is_over:  # too late: its answer is not wanted any more
             return
-        if point.due is not None and point.due < time.time():
+        if point.due is not None and point.due < clock.now():
             self._finish(point, None, "missed")
             return
         try:
@@ -366,7 +366,7 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
     # Output
 
     def _predict(self, point: _Point, model: str, probabilities: Probabilities) -> None:
-        scoring, emitted, now = self._scoring, point.emitted, time.time()
+        scoring, emitted, now = self._scoring, point.emitted, clock.now()
         part = scoring.predictor.part_of(model, emitted.t)
         body = prediction_body(point.body, model, part, probabilities, most=scoring.most, with_candidates=scoring.with_candidates)
         alert = {**body, "fresh": scoring.is_fresh(emitted.t, now)} if scoring.with_alerts else None

@@ -59,9 +59,9 @@ def flow() -> Dataflow:
     It reads and writes the topics of the settings' section `cluster`, and asks its model, which has to predict in this process. All points
     meet in one of the processes. Raises BadSettings if the settings don't suffice, and BadCommand if the model can't be used.
     """
+    from beepgpt.clock import now_us
     from beepgpt.config.settings import BadSettings, read_settings
     from beepgpt.connectors.tokenizer import load_encoding
-    from beepgpt.runtime.clock import now_us
     from beepgpt.runtime.destinations import check_score_topic, score_outputs_of
     from beepgpt.runtime.flow_metrics import ScoreFigures, Scores
     from beepgpt.runtime.forgotten import forgotten_of

@@ -30,6 +30,7 @@ def main() -> None:
         subprocess.run([*BEEPGPT, "demo", "--to", "demo"], cwd=folder, check=True, capture_output=True)
         (folder / "examples.jsonl").write_bytes((folder / "demo" / "examples.jsonl").read_bytes())
         take_trial(chromium, folder / "demo" / "index.html")
+        take_life(chromium, folder)
         command = [*BEEPGPT, "review", "examples.jsonl", "--no-browser", "--labeler", "local", "--names", "demo/workspace.zip"]
         review = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
         try:
@@ -57,6 +58,23 @@ def take_trial(chromium: str, page_of: Path) -> None:
         page.screenshot(path=HERE / "docs" / "index-light.png")
         page.locator(".case", has_text="Joined within a day").first.locator("article").screenshot(path=HERE / "docs" / "alert-light.png")
         browser.close()
+
+
+def take_life(chromium: str, folder: Path) -> None:
+    """The page of a simulated life, once somebody who was alerted has joined."""
+    up = subprocess.Popen([*BEEPGPT, "up", "--simulate", "600x"], cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    try:
+        address = address_in(up)
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium)
+            page = browser.new_page(viewport={"width": 960, "height": 760}, color_scheme="light")
+            page.goto(address)
+            page.locator("#inbox section:nth-of-type(-n+2) .right").first.wait_for(timeout=600_000)
+            page.screenshot(path=HERE / "docs" / "up-light.png")
+            browser.close()
+    finally:
+        up.terminate()
+        up.communicate()
 
 
 def take(chromium: str, address: str) -> None:

@@ -11,19 +11,19 @@ from uuid import uuid4
 
 import pytest
 
+from beepgpt.clock import now_us
 from beepgpt.connectors.kafka import Connection, Writer, create_topics, records_of
 from beepgpt.connectors.log import OutgoingRecord, TopicSpec
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import MINUTE, SECOND
-from beepgpt.runtime.clock import now_us
+from beepgpt.simulation.slack.whole import one_slack
+from beepgpt.simulation.slack.workspace import TEAM
 from tests.support import program
 from tests.support.broker import Broker, GivenBroker
 from tests.support.kafka import KEPT, address, started
 from tests.support.ports import free_ports
 from tests.support.scoring import save
-from tests.support.slack_workspace import TEAM
 from tests.support.speed import wait_until
-from tests.support.whole_slack import one_slack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

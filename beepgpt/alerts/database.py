@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from beepgpt.clock import now_us
 from beepgpt.errors import BeepGPTError
 from beepgpt.locks import lock
 
@@ -85,7 +85,7 @@ class AlertDatabase:
         `now`: microseconds, a new file's birth.
         """
         self.path = path
-        self._now = time.time_ns() // 1000 if now is None else now
+        self._now = now_us() if now is None else now
         self.is_new = False
         """Whether the file was made just now: what a store before it knew is lost, if there was one."""
         self._is_wal_due = True

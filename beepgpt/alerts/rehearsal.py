@@ -109,6 +109,11 @@ class RehearsalHistory:
                     posted(outcome.conversation, user, outcome.answer_ts)
         return {(session, user): ts for (session, user), ts in spoke.items() if (ts, user) != began[session]}
 
+    def joined_at(self, user: str, point: PredictedConversation) -> int | None:
+        """When somebody first posted in a point's conversation, or its session and threads, within a day; None: they did not."""
+        times = (self.joins.get((self.session_name(each), user)) for each in point.conversations)
+        return min((ts for ts in times if ts is not None and point.prompt_ts < ts <= point.prompt_ts + DAY), default=None)
+
     def session_name(self, conversation: str) -> str:
         """A name for a session together with its threads: the session's, where it is known."""
         return self._session_of.get(conversation, conversation)
@@ -245,9 +250,7 @@ def judged(alert: Alert, part: str, history: RehearsalHistory) -> RehearsedAlert
     answered = any(alert.user in each.answer for each in outcomes) if outcomes else None
     following = answered if alert.point.target == "next_user" else None
     reacted = answered if alert.point.target == "reactors" and history.has_reactions else None
-    times = (history.joins.get((history.session_name(each), alert.user)) for each in alert.point.conversations)
-    joined_at = min((ts for ts in times if ts is not None and at < ts <= at + DAY), default=None)
-    joined = joined_at is not None if is_over else None
+    joined = history.joined_at(alert.user, alert.point) is not None if is_over else None
     return RehearsedAlert(alert, part, following, joined, at + DAY, reacted)
 
 

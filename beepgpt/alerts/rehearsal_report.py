@@ -16,7 +16,8 @@ from beepgpt.alerts.choosing import WantedAlerts, recommend
 from beepgpt.alerts.decisions import NO_QUIET_HOURS, Policy, Preferences, local_time
 from beepgpt.alerts.predictions import newest_text, shortened
 from beepgpt.alerts.rehearsal import RehearsalHistory, Rehearsed, RehearsedAlert, share
-from beepgpt.alerts.replay import MATCHING, Baseline, MaySee, Replay, latest_other_author, most_frequent
+from beepgpt.alerts.replay import MATCHING, Baseline, MaySee, Replay, latest_other_author, most_frequent, who_will_join
+from beepgpt.alerts.spread import tenth_of, with_caps
 from beepgpt.conversations.events import ts_text
 from beepgpt.figures import percent, threshold
 from beepgpt.training.intervals import needed_to_see, paired_gain
@@ -31,8 +32,8 @@ BASELINES: dict[str, Callable[[RehearsalHistory], Baseline]] = {
     "who wrote last in the channel": lambda history: latest_other_author(),
     "who answers most in the channel": most_frequent,
 }
-RUNS = len(THRESHOLDS) + 1 + len(BASELINES) * (1 + MATCHING)
-"""How often a report goes through the points: at each threshold, with the live policy, and for each baseline."""
+RUNS = len(THRESHOLDS) + 1 + len(BASELINES) * (1 + MATCHING) + 1
+"""How often a report goes through the points: at each threshold, with the live policy, for each baseline, and for the oracle."""
 SEEN_IN_A_TRIAL = (0.1, 0.2)
 """How many more of those alerted would join in a trial: its length is given for each."""
 JUDGED = frozenset({"choose", "judge"})
@@ -75,6 +76,8 @@ def rehearsal_report(
         matched = baseline.matched(policy, wanted_alerts, f"{name}, as many", parts=JUDGED, on_end=on_run)
         for each, as_many in ((baseline.under(plain, name=name, parts=JUDGED, on_end=on_run), False), (matched, True)):
             rules.append(row_of(each) | {"rule": name, "as_many": as_many, "gain": gain_of(ours, each)})
+    oracle = Replay(history, asked=asked, people=who_will_join(history), may_see=may_see)
+    most = oracle.under(plain, name="the most that can be had", parts=JUDGED, on_end=on_run)
     likely = [each for each in ours.alerts if each.part == "judge"]
     reached = {each.alert.user for each in likely}
     judges = history.parts.get("judge", [])
@@ -102,7 +105,10 @@ def rehearsal_report(
         "apart": {part: ours.figures_of(part) for part in history.parts if part != "judge"},
         "recommended": recommended,
         "rules": rules,
+        "oracle": row_of(most),
         "thresholds": [row_of(each) for each in others],
+        "tenth": tenth_of(ours.direct()),
+        "caps": [row_of(each) | {"cap": cap, "over": over} for cap, over, each in with_caps(ours)],
         "trial": trial_of(ours),
         "most_joined": max(Counter(each.alert.user for each in ours.direct() if each.joined).values(), default=0),
         "people": people_of(ours, names),

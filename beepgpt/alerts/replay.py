@@ -268,3 +268,12 @@ def most_frequent(history: RehearsalHistory) -> Baseline:
         return [] if best is None else [(best[1], -best[0] / totals[point.channel])]
 
     return predicted
+
+
+def who_will_join(history: RehearsalHistory) -> Baseline:
+    """An oracle, which shows the most that can be had: it predicts those of the people whom the model names who will join within a day."""
+
+    def predicted(point: PredictedConversation) -> list[tuple[str, float]]:
+        return [(user, 1.0) for user, _ in point.people if history.joined_at(user, point) is not None]
+
+    return predicted

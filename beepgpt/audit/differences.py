@@ -45,7 +45,7 @@ class Differences:
                 self.findings.add(4, f"a wrong {name}", row.where, f"{body[name]}, where the rules give {known[name]}")
         if self._precision == "single":
             for each in unlike_features(body.get("candidates"), known.get("candidates")):
-                self.findings.add(1, "columns of a table that are not what was known", row.where, f"its column {each}")
+                self.findings.add(1, "columns of a table that are not what was known", row.where, f"its column candidates_{each}")
         if not differs and self._precision != "exact":
             return
         if not differs:

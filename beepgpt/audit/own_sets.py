@@ -189,7 +189,7 @@ class SetSide:
                 found = repr(row[name]) if name in row else "missing"
                 self._add(where, name, law, f"its column {name} is {found}, where the example has {value!r}")
         for why in unlike_features(row.get("candidates"), body["candidates"]) if "candidates" in body else ():
-            self._add(where, why.split(" ", 1)[0], 1, f"its column {why}")
+            self._add(where, why.split(" ", 1)[0], 1, f"its column candidates_{why}")
 
 
 def unlike_features(given: Any, known: Any) -> list[str]:

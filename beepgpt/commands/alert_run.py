@@ -17,6 +17,7 @@ from beepgpt.alerts.decisions import is_quiet
 from beepgpt.alerts.delivery import AlertDelivery
 from beepgpt.alerts.reading import AlertSource, closing_account, run_loop
 from beepgpt.alerts.store import AlertStore
+from beepgpt.clock import now_us
 from beepgpt.commands import alerting
 from beepgpt.commands.alert import policy_of, say_new, say_nobody_opts, say_threshold, threshold_of
 from beepgpt.commands.alert_sources import source_of
@@ -28,7 +29,6 @@ from beepgpt.connectors.webhook import webhook
 from beepgpt.conversations.rules import shaping_settings
 from beepgpt.errors import BadCommand
 from beepgpt.runtime import metrics
-from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import console, print_event
 from beepgpt.runtime.flow_metrics import AlertFigures, AlertPulse, Waits
 from beepgpt.runtime.forgotten import forgotten_of

@@ -9,12 +9,12 @@ from typing import Any
 from beepgpt.alerts.deciding import AlertDecider
 from beepgpt.alerts.reading import AlertRecord, AlertSource, Apply, released_at
 from beepgpt.alerts.store import AlertStore
+from beepgpt.clock import now_us
 from beepgpt.commands.alerting import Prepare
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.log import EITHER, LogPartition, LogSource, LogState, PositionLost, RecordChunk, parse_address
 from beepgpt.errors import BadCommand
-from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import console
 from beepgpt.runtime.places import is_topic, log_of, patience_of
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from shlex import join
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import orjson
 import typer
 
+from beepgpt import clock
 from beepgpt.commands.output import by_reason, write_report
 from beepgpt.runtime.console import console, printed, results, says_events
 
@@ -89,7 +89,7 @@ def say_rejected(read: int, rejected: Mapping[str, int]) -> int:
     if not count or 2 * count < read:
         return 0
     reason = max(rejected, key=rejected.__getitem__)
-    why = PROBABLY.get(reason, "the dead letters have each with its reason").format(now=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
+    why = PROBABLY.get(reason, "the dead letters have each with its reason").format(now=clock.now_utc().strftime("%Y-%m-%d %H:%M UTC"))
     share = "Every record" if count == read else f"{count:,} of {read:,} records"
     console.print(f"{share} could not be used ({by_reason(rejected)}): {why}.")
     return 1 if count == read else 0

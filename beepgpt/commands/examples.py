@@ -22,7 +22,7 @@ from beepgpt.conversations.account import Account, sum_of
 from beepgpt.conversations.events import ts_text
 from beepgpt.dataflows import examples as dataflow
 from beepgpt.dataflows.following import Following
-from beepgpt.dataflows.records import EXAMPLE_LINES, example_topics
+from beepgpt.dataflows.records import EXAMPLE_LINES, EXAMPLE_ROWS, example_topics
 from beepgpt.errors import BadCommand
 from beepgpt.library.arguments import kinds_in, moment_of
 from beepgpt.runtime import metrics
@@ -109,6 +109,7 @@ class ExamplesJob:
     def build(self, origin: Origin, worker: Worker) -> PreparedFlow:
         """A worker's flow. A topic's `from` chooses what is written, and its `to` is `--until`."""
         settings, rules, since = self.settings, self.settings.rules, origin.since
+        is_table = isinstance(self.to, Files) and self.to.is_table
         following = Following(
             rules,
             load_encoding(rules.encoding),
@@ -120,6 +121,7 @@ class ExamplesJob:
             forgotten=forgotten_of(settings),
             is_stopping=worker.is_stopping,
             shards_here=worker.shards,
+            are_packed=is_table,
         )
         source = source_of(
             origin,
@@ -131,7 +133,7 @@ class ExamplesJob:
             idle_clock=settings.run.idle_clock == "wall",
         )
         sinks = self.to.of_worker(worker.number, worker.workers).sinks(fresh=worker.is_fresh, on_closed=worker.lose_reader, listener=worker)
-        formats = example_topics(topic_id_of(source)) if isinstance(self.to, Topics) else EXAMPLE_LINES
+        formats = EXAMPLE_ROWS if is_table else EXAMPLE_LINES if isinstance(self.to, Files) else example_topics(topic_id_of(source))
         flow = dataflow.examples_flow(source, following, sinks, worker.accounts.append, formats)
         tables = [each for each in sinks.values() if isinstance(each, parquet.ParquetSink)]
         return PreparedFlow(flow, metrics.Figures(**worker.figures(origin.topic, rules.spec)), tables)

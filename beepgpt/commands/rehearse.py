@@ -144,7 +144,7 @@ def print_figures(values: Mapping[str, Any]) -> None:
     people, daily = (["people"], ["a day each"]) if is_wide else ([], [])
     for name in ("alerts", *people, "joined, %", "next, %", *reacting, "coverage, %", *daily):
         table.add_column(name, justify="right", no_wrap=True)
-    for row in (*values["rules"], *values["thresholds"]):
+    for row in (*values["rules"], values["oracle"], *values["thresholds"], *values["caps"]):
         cells = [f"{row['alerts']:,}", *([f"{row['people']:,}"] if is_wide else []), of_how_many(row["intervals"]["joined"])]
         cells += [short(row["intervals"][name], name) for name in ("next", *reacting, "announced")]
         table.add_row(row["name"], *cells, *([decimals(row["per_person_per_day"])] if is_wide else []))

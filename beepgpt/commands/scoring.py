@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from beepgpt.clock import now_us
 from beepgpt.commands.provider import open_model
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files.parquet import ParquetSink
@@ -19,7 +20,6 @@ from beepgpt.dataflows import scoring as dataflow
 from beepgpt.dataflows.following import Following
 from beepgpt.dataflows.score_points import ScoringRun
 from beepgpt.dataflows.scored_records import SCORED_LINES, SCORED_MESSAGES
-from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import console, print_event
 from beepgpt.runtime.destinations import ScoreOutputs
 from beepgpt.runtime.flow_metrics import ScoreFigures, Scores

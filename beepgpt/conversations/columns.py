@@ -8,18 +8,20 @@ or `power`. tests/conversations/test_columns.py holds it to that.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 
 from beepgpt.conversations.events import kept_json
 from beepgpt.conversations.features import ANSWERS_180D, BUCKETS, COUNTS, HOUR, ROW, Lineup, Person
-from beepgpt.conversations.plain_columns import SHARES, WEIGHT, columns_json
+from beepgpt.conversations.plain_columns import SHARES, WEIGHT, columns_json, columns_packed, doubles, packed
 from beepgpt.conversations.record_fields import CANDIDATES
 
 FEW = 20
 """Candidates of a batch up to which one after the other is faster."""
 FLOATS = tuple(each.name for each in CANDIDATES if each.kind == "numbers")
 """The columns of floats, in their order; those of ids and integers stand before them."""
+PLACES = tuple(each.name for each in CANDIDATES if each.kind == "integers")
 SHARED = len(SHARES)
 _WIDTH = ROW.size // 8
 _HOURS_AT = (COUNTS + 2) * 8
@@ -29,28 +31,26 @@ _WEIGHTS = np.array([WEIGHT // (1 + said) for said in range(256)])
 _NO_WORDS = bytearray(BUCKETS)
 
 
-def columns_of_all(lineups: Sequence[Lineup]) -> list[bytes]:
-    """Each point's columns as JSON."""
+def columns_of_all(lineups: Sequence[Lineup], *, are_packed: bool = False) -> list[bytes]:
+    """Each point's columns as JSON, or packed."""
     people = [lineup.people() for lineup in lineups]
     if sum(map(len, people)) <= FEW:
-        return [columns_json(lineup) for lineup in lineups]
-    return _batched(lineups, people)
+        return [columns_packed(lineup) if are_packed else columns_json(lineup) for lineup in lineups]
+    return _batched(lineups, people, are_packed=are_packed)
 
 
-def _batched(lineups: Sequence[Lineup], chosen: Sequence[list[Person]]) -> list[bytes]:
+def _batched(lineups: Sequence[Lineup], chosen: Sequence[list[Person]], *, are_packed: bool = False) -> list[bytes]:
     floats = _floats(lineups, chosen)
     made, first = [], 0
     for lineup, people in zip(lineups, chosen, strict=True):
         after = first + len(people)
         others = [0] * (len(people) - len(lineup.near))
-        columns = {
-            "user": [person.user for person in people],
-            "in_window": [place[0] for place in lineup.places] + others,
-            "mentioned": [place[1] for place in lineup.places] + others,
-            "spoke": [place[2] for place in lineup.places] + others,
-            **dict(zip(FLOATS, floats[:, first:after], strict=True)),
-        }
-        made.append(kept_json(columns))
+        users, some = [person.user for person in people], floats[:, first:after]
+        places = {name: [place[at] for place in lineup.places] + others for at, name in enumerate(PLACES)}
+        if are_packed:
+            made.append(packed(users, doubles([*chain.from_iterable(places.values())]) + some.tobytes()))
+        else:
+            made.append(kept_json({"user": users, **places, **dict(zip(FLOATS, some, strict=True))}))
         first = after
     return made
 

@@ -53,7 +53,7 @@ class Point(State):
         self.lineup = lineup
         """The candidates; None: nobody asks for them."""
         self.columns: bytes | None = None
-        """Their columns, as JSON, once they are needed."""
+        """Their columns, as JSON or packed, once they are needed."""
         self.prompt: Prompt | None = None
 
     def prompt_of(self, encoding: Encoding, max_tokens: int) -> Prompt:
@@ -73,7 +73,7 @@ def count_tokens(points: Sequence[Point], encoding: Encoding) -> None:
                     message.tokens = unit_tokens(message.text or "", encoding)
 
 
-def fill_in(points: Sequence[Point]) -> None:
+def fill_in(points: Sequence[Point], *, are_packed: bool = False) -> None:
     """Make the columns of these points' candidates, of all at once."""
     missing = [point for point in dict.fromkeys(points) if point.lineup is not None and point.columns is None]
     if not missing:
@@ -81,7 +81,7 @@ def fill_in(points: Sequence[Point]) -> None:
     from beepgpt.conversations.columns import columns_of_all  # NumPy takes a while to load: not for a page of help, nor without candidates
 
     lineups = [point.lineup for point in missing if point.lineup is not None]
-    for point, columns in zip(missing, columns_of_all(lineups), strict=True):
+    for point, columns in zip(missing, columns_of_all(lineups, are_packed=are_packed), strict=True):
         point.columns = columns
 
 
@@ -150,13 +150,15 @@ class ExampleDraft(NamedTuple):
     answer: Sequence[str]
 
     def line(self) -> bytes:
-        """The example's bytes."""
+        """The example's bytes; where its columns are packed, their numbers follow a line's end."""
         point, rules = self.point, self.rules
-        return example_bytes(
+        line = example_bytes(
             self.identity, rules, self.channel, self.conversation, point, point.prompt_of(self.encoding, rules.max_prompt_tokens),
             speakers=self.speakers, root_missing=self.root_missing,
             settled_ts=self.settled_ts, answer_ts=self.answer_ts, answer=self.answer,
         )  # fmt: skip
+        _, end, numbers = (point.columns or b"").partition(b"\n")
+        return line + end + numbers if end else line
 
 
 def shown_fields(point: Point, prompt: Prompt) -> dict[str, Any]:
@@ -170,7 +172,7 @@ def shown_fields(point: Point, prompt: Prompt) -> dict[str, Any]:
         if point.columns is None:
             fill_in([point])
         assert point.columns is not None
-        body["candidates"] = orjson.Fragment(point.columns)
+        body["candidates"] = orjson.Fragment(point.columns.partition(b"\n")[0])
     return body
 
 

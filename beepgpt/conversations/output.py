@@ -13,12 +13,14 @@ DRAFTS = 32
 class Output:
     """The output of channels since it was last drained."""
 
-    __slots__ = ("account", "drafts", "examples", "late", "points", "retractions", "since")
+    __slots__ = ("account", "are_packed", "drafts", "examples", "late", "points", "retractions", "since")
 
-    def __init__(self, account: Account, since: int = 0, points: PointLog | None = None) -> None:
+    def __init__(self, account: Account, since: int = 0, points: PointLog | None = None, *, are_packed: bool = False) -> None:
         self.account = account
         self.since = since
         """Examples whose `prompt_ts` is before this time, in microseconds, are counted and not written."""
+        self.are_packed = are_packed
+        """Whether the columns of examples are packed, for a table."""
         self.drafts: list[ExampleDraft] = []
         """Examples that follow, whose lines are not written yet."""
         self.examples: list[bytes] = []
@@ -33,7 +35,7 @@ class Output:
             self.points.finish()
         if self.drafts:
             points = [draft.point for draft in self.drafts]
-            fill_in(points)
+            fill_in(points, are_packed=self.are_packed)
             count_tokens(points, self.drafts[0].encoding)
             self.examples += [draft.line() for draft in self.drafts]
             self.drafts = []

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
+from itertools import chain
 from operator import itemgetter, mul
+from struct import pack
 from typing import Any
 
 from beepgpt.conversations.events import kept_json
@@ -79,3 +82,19 @@ def _closeness(lineup: Lineup, people: list[Person], norms: list[int]) -> list[f
 def columns_json(lineup: Lineup) -> bytes:
     """A point's columns as JSON."""
     return kept_json(columns_of(lineup))
+
+
+def columns_packed(lineup: Lineup) -> bytes:
+    """A point's columns, packed."""
+    users, *numbers = columns_of(lineup).values()
+    return packed(users, doubles([*chain.from_iterable(numbers)]))
+
+
+def packed(users: list[str], numbers: bytes) -> bytes:
+    """Columns for a table, which needs no JSON of numbers: the ids as JSON, a line's end, and one column after the other as doubles."""
+    return kept_json({"user": users}) + b"\n" + numbers
+
+
+def doubles(values: Collection[float]) -> bytes:
+    """Numbers as they are packed."""
+    return pack(f"<{len(values)}d", *values)

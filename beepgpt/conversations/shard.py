@@ -139,10 +139,12 @@ class Shard:
         until: int | None = None,
         recoverable: bool = True,
         points_since: int | None = None,
+        are_packed: bool = False,
     ) -> None:
         """`since`: examples with an earlier `prompt_ts` are not written. `until`: every channel's clock at the end of the input.
 
-        `points_since`: points from this time on are logged; None: no points are. All times in microseconds.
+        `points_since`: points from this time on are logged; None: no points are. All times in microseconds. `are_packed`: examples are for
+        a table.
         """
         self.rules = rules
         self.encoding = encoding
@@ -150,6 +152,7 @@ class Shard:
         self.until = until
         self.account = Account()
         self.points_since = points_since
+        self.are_packed = are_packed
         self.output = self._new_output()
         self.followed: dict[str, FollowedChannel] = {}
         self.heartbeats: dict[str, int] = {}
@@ -214,7 +217,8 @@ class Shard:
         return output
 
     def _new_output(self) -> Output:
-        return Output(self.account, self.since, None if self.points_since is None else PointLog(self.points_since))
+        points = None if self.points_since is None else PointLog(self.points_since)
+        return Output(self.account, self.since, points, are_packed=self.are_packed)
 
     def account_now(self) -> Account:
         """The account so far, with the events that are buffered and the points that are open."""
@@ -370,10 +374,11 @@ def run_through(
     until: int | None = None,
     points_since: int | None = None,
     forgotten: Forgotten | None = None,
+    are_packed: bool = False,
 ) -> RunOutput:
     """Run a bounded input through one shard, in a plain loop: the flow without the engine."""
     run = RunOutput()
-    shard = Shard(rules, encoding, until=until, recoverable=False, points_since=points_since)
+    shard = Shard(rules, encoding, until=until, recoverable=False, points_since=points_since, are_packed=are_packed)
     for record in records:
         parsed = parse(record, now, bots=rules.bots, edits=rules.edits, forgotten=forgotten)
         if isinstance(parsed, Reject):

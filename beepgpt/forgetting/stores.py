@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from beepgpt.alerts.forgetting import forget_in_store
+from beepgpt.clock import now_us
 from beepgpt.connectors.files import parquet
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.forgetting import Forgotten, texts_in
@@ -20,7 +21,6 @@ from beepgpt.errors import BeepGPTError, CannotRead
 from beepgpt.folders import replacing, sync_folder
 from beepgpt.forgetting.records import Cleaning, Removal, clean_document, clean_lines, json_in, json_of
 from beepgpt.locks import lock, take
-from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.recovery import LOCK, NOTE
 from beepgpt.training.folder import CARD, COMPARED, FITTED, LABELS, LIVE, MANIFEST, ROWS, VERSIONS
 from beepgpt.training.people import SKETCH

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import orjson
 
+from beepgpt.clock import now_us
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.log import LogSource, Record, chunks_of
 from beepgpt.connectors.slack import export as slack_export
@@ -21,7 +22,6 @@ from beepgpt.conversations.export import ExportedDay, records_of
 from beepgpt.conversations.forgetting import Forgotten, without_forgotten
 from beepgpt.conversations.record_order import TimedRecord, merge_by_time, timed_record
 from beepgpt.conversations.reorder import DUPLICATES_KEPT
-from beepgpt.runtime.clock import now_us
 
 SortedRow = tuple[int, bytes, bytes, bytes]
 """Time, rank among rows of the same time, record, and a note: the `TimedRecord`'s other fields and the names of its event, as JSON."""

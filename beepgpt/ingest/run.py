@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from beepgpt.clock import now_us
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.log import EITHER, Log, LogWriter, NotDelivered, OutgoingRecord, Topic, TopicAddress, parse_address, partition_of
 from beepgpt.connectors.slack import export as slack_export
@@ -27,7 +28,6 @@ from beepgpt.ingest.write_plan import (
     run_id,
     sum_of_ends,
 )
-from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import Watched, console
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.left_out import left_out_of, say_left_out

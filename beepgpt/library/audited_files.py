@@ -141,7 +141,7 @@ class TableRows:
         with needing(f"{self.path}: a table", "train"):
             import pyarrow as pa
             import pyarrow.parquet as pq
-        from beepgpt.training.formats import COLUMNS
+        from beepgpt.training.formats import CANDIDATES_, COLUMNS, microseconds
 
         try:
             file = pq.ParquetFile(self.path)
@@ -152,15 +152,15 @@ class TableRows:
                         " expected): prepare the training set again"
                     )
             for batch in file.iter_batches(ROWS_AT_A_TIME):
-                columns = {name: batch[name].to_pylist() for name in batch.schema.names if name in COLUMNS}
+                columns = {name: microseconds(batch[name]).to_pylist() for name in batch.schema.names if name in COLUMNS}
                 features = {
-                    name: (batch[name].offsets.to_numpy(), batch[name].values.to_numpy(zero_copy_only=False))
+                    name.removeprefix(CANDIDATES_): (batch[name].offsets.to_numpy(), batch[name].values.to_numpy(zero_copy_only=False))
                     for name in batch.schema.names
                     if name not in COLUMNS
                 }
                 for place in range(batch.num_rows):
                     row = {name: column[place] for name, column in columns.items()}
                     lists = {name: values[starts[place] : starts[place + 1]] for name, (starts, values) in features.items()}
-                    yield row | {"candidates": {"user": row.pop("user", None), **lists}}
+                    yield row | {"candidates": {"user": row.pop(f"{CANDIDATES_}user", None), **lists}}
         except (pa.ArrowException, OSError, AttributeError) as error:
             raise CannotRead(f"{self.path}: is no table of candidates ({error}): prepare the training set again") from error

@@ -13,6 +13,7 @@ from beepgpt.audit.findings import Audit
 from beepgpt.audit.foreign import audit_pairs
 from beepgpt.audit.history import AuditedRecord
 from beepgpt.audit.laws import audit_examples as audit_lines
+from beepgpt.clock import now_us
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.examples import retraction_bytes
@@ -22,10 +23,10 @@ from beepgpt.errors import BadCommand
 from beepgpt.library.arguments import moment_of
 from beepgpt.library.audited_files import given_of
 from beepgpt.library.chat_events import ChatEvent, GivenEvent, event_of
-from beepgpt.library.examples import SourceExamples
-from beepgpt.library.records import ExampleRecord
+from beepgpt.library.examples import Examples
+from beepgpt.library.records import Example
 from beepgpt.library.sources import origin_at, settings_of
-from beepgpt.runtime.clock import now_us
+from beepgpt.library.tables import records_of
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.made_by import recorded_rules
 from beepgpt.runtime.places import NOBODY, Origin, is_topic, records_in, source_of
@@ -33,7 +34,7 @@ from beepgpt.runtime.places import NOBODY, Origin, is_topic, records_in, source_
 
 def audit_examples(
     source: str | Path | Iterable[GivenEvent],
-    examples: str | Path | Iterable[ExampleRecord],
+    examples: str | Path | Iterable[Example],
     *,
     include: str | Sequence[str] | None = None,
     valid: str | Path | None = None,
@@ -47,10 +48,10 @@ def audit_examples(
     """Check examples against the laws, by the events that they are made of: a verdict on each law, with what was found.
 
     `source`: the events: an export (zip or folder), a `.jsonl`, a topic, or a list of them. `examples`: a file of them, ours or another
-    tool's; a training set's folder; a topic; or examples themselves. `valid`: the validation side, where these are a training side.
-    `retractions`: found by themselves beside a file. `sample`: check so many only. `subset`: they were chosen from more, so none is
-    missing. `include`, `until`, `config`, settings: as given to what made them; what `beepgpt.examples` returned remembers all of these, a
-    file its settings. Raises BadCommand, BadSettings, BadExport or CannotRead.
+    tool's; a training set's folder; a topic; or examples themselves, also as a table (pandas, polars, pyarrow). `valid`: the validation
+    side, where these are a training side. `retractions`: found by themselves beside a file. `sample`: check so many only. `subset`: they
+    were chosen from more, so none is missing. `include`, `until`, `config`, settings: as given to what made them; what `beepgpt.examples`
+    returned remembers all of these, a file its settings. Raises BadCommand, BadSettings, BadExport or CannotRead.
 
     >>> from tempfile import mkdtemp
     >>> from beepgpt.library.examples import examples
@@ -61,7 +62,7 @@ def audit_examples(
     (False, ['kept'])
     """
     given = {"include": include, "until": until, "config": config, **settings}
-    if isinstance(examples, SourceExamples):
+    if isinstance(examples, Examples):
         given = {**examples.given, **{name: value for name, value in given.items() if value is not None}}
     chosen: dict[str, Any] = {name: given.pop(name) for name in ("include", "until", "config")}
     ours = settings_of(given, config=chosen["config"])
@@ -76,9 +77,9 @@ def audit_examples(
         records = (_record_of(event_of(each, number)) for number, each in enumerate(source, start=1))
     if isinstance(examples, str | Path):
         return audited(records, str(examples), ours, wanted)
-    lines = [each.line for each in examples]
+    lines = [each.line for each in records_of(examples)]
     retracted = None
-    if isinstance(examples, SourceExamples):
+    if isinstance(examples, Examples):
         retracted = [retraction_bytes(each.id, each.retracted_ts) for each in examples.retractions]
     return audit_of(records, AuditedFiles(lines, retracted), "the examples", ours.rules, ours, wanted)
 

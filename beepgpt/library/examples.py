@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from beepgpt.config.settings import Settings
+from beepgpt.connectors.files.ordering import by_time
 from beepgpt.conversations.chunks import Chunk
 from beepgpt.conversations.rules import Rules
 from beepgpt.dataflows.records import DeadLetter, id_of
@@ -16,21 +17,18 @@ from beepgpt.errors import BadCommand
 from beepgpt.library.arguments import moment_of
 from beepgpt.library.chat_events import GivenEvent
 from beepgpt.library.follower import Follower
-from beepgpt.library.records import ExampleRecord, RetractedExample
+from beepgpt.library.records import Example, RetractedExample
 from beepgpt.library.sources import chunks_of, origin_at, settings_of
-from beepgpt.library.tables import pandas_of, polars_of, table_of
-from beepgpt.packages import need
+from beepgpt.library.tables import Tabular, table_of
 from beepgpt.runtime.left_out import left_out_of
 from beepgpt.runtime.places import Origin
 from beepgpt.runtime.running import check_source
 
 if TYPE_CHECKING:
-    import pandas as pd
-    import polars as pl
     import pyarrow as pa
 
 
-class SourceExamples(Iterable[ExampleRecord]):
+class Examples(Tabular, Iterable[Example]):
     """The examples of a source. Each `for` reads the source anew, and holds no more of it than what is open.
 
     After a `for` that came to its end, `account`, `retractions`, `late` and `rejected` are those of that reading.
@@ -69,8 +67,8 @@ class SourceExamples(Iterable[ExampleRecord]):
         """What of an export is not read: channels by kind (`include` reads them), files, and folders that no listing names."""
         return left_out_of(None if self._origin is None else self._origin.export)
 
-    def __iter__(self) -> Iterator[ExampleRecord]:
-        return map(ExampleRecord.from_line, self._lines())
+    def __iter__(self) -> Iterator[Example]:
+        return map(Example.from_line, self._lines())
 
     def _lines(self) -> Iterator[bytes]:
         retractions, late, rejected = list[RetractedExample](), list[DeadLetter](), list[DeadLetter]()
@@ -99,29 +97,19 @@ class SourceExamples(Iterable[ExampleRecord]):
     def _kept_lines(self) -> list[bytes]:
         lines = list(self._lines())
         retracted = {each.id.encode() for each in self.retractions}
-        return [line for line in lines if id_of(line) not in retracted]
+        return sorted([line for line in lines if id_of(line) not in retracted], key=by_time("settled_ts"))
 
-    def kept(self) -> list[ExampleRecord]:
-        """All examples, without those that were retracted."""
-        return [ExampleRecord.from_line(line) for line in self._kept_lines()]
+    def kept(self) -> list[Example]:
+        """All examples without those that were retracted, by `settled_ts`, then by id: as `beepgpt examples` puts them in a file."""
+        return [Example.from_line(line) for line in self._kept_lines()]
 
     def to_arrow(self) -> pa.Table:
         """All examples that were not retracted, as a table of pyarrow: a row each, candidates as columns of lists, times in UTC.
 
-        Raises MissingPackage if pyarrow isn't installed.
+        By `settled_ts`, then by id. A split at a row is none in time: a prompt may be older than an answer before it. `beepgpt.split`
+        knows what is apart. Raises MissingPackage if pyarrow isn't installed.
         """
-        need("a table", ["pyarrow"], "train")
         return table_of("example", self._kept_lines())
-
-    def to_pandas(self) -> pd.DataFrame:
-        """The same table for pandas. Raises MissingPackage if pandas or pyarrow isn't installed."""
-        frame: pd.DataFrame = pandas_of(self.to_arrow)
-        return frame
-
-    def to_polars(self) -> pl.DataFrame:
-        """The same table for polars. Raises MissingPackage if polars or pyarrow isn't installed."""
-        frame: pl.DataFrame = polars_of(self.to_arrow)
-        return frame
 
 
 def examples(
@@ -131,7 +119,7 @@ def examples(
     until: str | int | datetime | None = None,
     config: str | Path | None = None,
     **settings: object,
-) -> SourceExamples:
+) -> Examples:
     """The examples that `beepgpt examples SOURCE` makes, byte for byte: points in time of conversations, and who answered.
 
     `source`: an export (zip or folder), a `.jsonl` of events, a topic (`kafka://host:port/topic`, `sqlite:///folder/topic`), or ChatEvents
@@ -152,7 +140,7 @@ def examples(
     stop_at = moment_of("until=", until)
     given = {"include": include, "until": until, "config": config, **settings}
     if not isinstance(source, str | Path):
-        return SourceExamples(None, source, found, stop_at, given)
+        return Examples(None, source, found, stop_at, given)
     origin = origin_at(source, include)
     check_source(origin, found, until=stop_at)
-    return SourceExamples(origin, (), found, stop_at if origin.until is None else origin.until, given)
+    return Examples(origin, (), found, stop_at if origin.until is None else origin.until, given)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from beepgpt.clock import now_us
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.account import Account, sum_of
@@ -17,9 +18,8 @@ from beepgpt.dataflows.following import FollowChannels, Following, key_by_shard,
 from beepgpt.dataflows.records import DeadLetter, TaggedItems
 from beepgpt.errors import DoesNotAddUp
 from beepgpt.library.chat_events import GivenEvent, event_of
-from beepgpt.library.records import ExampleRecord, PointRecord, RetractedExample
+from beepgpt.library.records import Example, Point, RetractedExample
 from beepgpt.library.sources import settings_of
-from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.forgotten import forgotten_of
 
 
@@ -27,10 +27,10 @@ from beepgpt.runtime.forgotten import forgotten_of
 class Emitted:
     """What one step gave, mostly nothing: an event settles what waited, and is followed by its own settling only later."""
 
-    examples: list[ExampleRecord] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
     retractions: list[RetractedExample] = field(default_factory=list)
     """Of examples that were emitted before."""
-    points: list[PointRecord] = field(default_factory=list)
+    points: list[Point] = field(default_factory=list)
     """To be predicted now, if the Follower was asked for points."""
     settled: list[PointSettled] = field(default_factory=list)
     """How points ended."""
@@ -46,7 +46,7 @@ class Emitted:
         emitted = cls()
         for kind, items in tagged:
             if kind == "examples":
-                emitted.examples += map(ExampleRecord.from_line, items)
+                emitted.examples += map(Example.from_line, items)
             elif kind == "retractions":
                 emitted.retractions += map(RetractedExample.from_line, items)
             elif kind == "late":
@@ -61,7 +61,7 @@ class Emitted:
     def _sort(self, entries: Iterable[PointEmitted | PointSettled | MessageDeleted]) -> None:
         for each in entries:
             if isinstance(each, PointEmitted):
-                self.points.append(PointRecord.from_line(each.line))
+                self.points.append(Point.from_line(each.line))
             elif isinstance(each, PointSettled):
                 self.settled.append(each)
             else:

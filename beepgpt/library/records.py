@@ -57,7 +57,7 @@ class ShownRecord:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PointRecord(ShownRecord):
+class Point(ShownRecord):
     """A moment at which somebody may be about to answer: all of it was known at `prompt_ts`. Times are microseconds since 1970.
 
     >>> import beepgpt
@@ -72,21 +72,21 @@ class PointRecord(ShownRecord):
     """One, or a root's session and its own thread."""
 
     @classmethod
-    def from_line(cls, line: bytes) -> PointRecord:
+    def from_line(cls, line: bytes) -> Point:
         """The point of a line of JSON."""
         body = orjson.loads(line)
         return cls(line, **_shown(body), conversations=tuple(body["conversations"]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ExampleRecord(ShownRecord):
+class Example(ShownRecord):
     """A point, and who answered. Times are microseconds since 1970.
 
     >>> line = (b'{"id":"00ff","spec":"0f","target":"next_user","scope":"conversation","channel":"C1","conversation":"C1:1704103200.000000'
     ...         b':thread","speakers":1,"root_missing":false,"prompt_ts":"1704103200.000000","settled_ts":"1704103260.000000",'
     ...         b'"answer_ts":"1704103260.000000","answer":["bo"],"window":[{"ts":"1704103200.000000","user":"ana"}],"prompt":"red?",'
     ...         b'"prompt_tokens":2}')
-    >>> example = ExampleRecord.from_line(line)
+    >>> example = Example.from_line(line)
     >>> example.answer, example.answer_ts - example.prompt_ts, example.window[0].user
     (('bo',), 60000000, 'ana')
     """
@@ -99,7 +99,7 @@ class ExampleRecord(ShownRecord):
     """Who answered; empty if nobody did."""
 
     @classmethod
-    def from_line(cls, line: bytes) -> ExampleRecord:
+    def from_line(cls, line: bytes) -> Example:
         """The example of a line of JSON."""
         body = orjson.loads(line)
         return cls(

@@ -16,9 +16,10 @@ from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.rules import settings_behind
 from beepgpt.errors import BadCommand
 from beepgpt.folders import beside, make_folder
-from beepgpt.library.examples import SourceExamples
-from beepgpt.library.records import ExampleRecord
+from beepgpt.library.examples import Examples
+from beepgpt.library.records import Example
 from beepgpt.library.sources import settings_of
+from beepgpt.library.tables import records_of
 from beepgpt.packages import need
 from beepgpt.runtime.made_by import recorded_rules
 from beepgpt.training.folder import MANIFEST, checked
@@ -26,6 +27,7 @@ from beepgpt.training.parts import parts_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     from beepgpt.training.prepare import PrepareOptions
 
@@ -62,23 +64,49 @@ class TrainingSet:
         """Examples as a table of pyarrow with their candidates, in the order of time.
 
         `side`: `train`, or `valid`; or of that one `choose`, for trying out as often as you like, whose answers were known when judging
-        begins, or `judge`, for what you report. Times are integers, microseconds since 1970. Raises BadSet.
+        begins, or `judge`, for what you report. Its columns are named as those of `Examples.to_arrow`. Raises BadSet.
         """
-        need("a table", ["pyarrow"], "train")
+        table = self._table("valid" if side in ("choose", "judge") else side).read()
+        import pyarrow as pa
         import pyarrow.compute as pc
-        import pyarrow.parquet as pq
 
-        path = self.folder / f"candidates_{'valid' if side in ('choose', 'judge') else side}.parquet"
-        if not path.is_file():
-            raise BadCommand(f"{path}: is missing: the sides are train, valid, choose and judge, of examples with candidates")
-        table = pq.read_table(checked(path))
         if side not in ("choose", "judge"):
             return table
         if (parts := parts_of(self.manifest)) is None or parts.judge_from is None:
             raise BadCommand(f"{self.folder}: was split by an older version, into no parts to choose and to judge by: split it again")
+        judge_from = pa.scalar(parts.judge_from, table["prompt_ts"].type)
         if side == "judge":
-            return table.filter(pc.greater_equal(table["prompt_ts"], parts.judge_from))
-        return table.filter(pc.less(pc.max_element_wise(table["prompt_ts"], table["settled_ts"]), parts.judge_from))
+            return table.filter(pc.greater_equal(table["prompt_ts"], judge_from))
+        return table.filter(pc.and_(pc.less(table["prompt_ts"], judge_from), pc.less(table["settled_ts"], judge_from)))
+
+    @property
+    def features(self) -> list[str]:
+        """The names of what is known about each candidate: columns of `candidates`."""
+        from beepgpt.training.formats import CANDIDATES_, COLUMNS
+
+        names = self._table("train").schema_arrow.names
+        return [name.removeprefix(CANDIDATES_) for name in names if name.startswith(CANDIDATES_) and name not in COLUMNS]
+
+    def _table(self, side: str) -> pq.ParquetFile:
+        need("a table", ["pyarrow"], "train")
+        import pyarrow.parquet as pq
+
+        path = self.folder / f"candidates_{side}.parquet"
+        if not path.is_file():
+            raise BadCommand(f"{path}: is missing: the sides are train, valid, choose and judge, of examples with candidates")
+        return pq.ParquetFile(checked(path))
+
+    def candidates(self, side: str) -> pa.Table:
+        """A row for each candidate of each example, as a model of your own takes them: `answered` is whether they did.
+
+        `side`: as for `to_arrow`. Beside `user` and the features stand the example's `id`, `conversation`, `channel`, `author`, `prompt_ts`
+        and `speakers`. Whoever answered may be none of the candidates, and an example may have none at all: a share of hits is of all the
+        examples of `to_arrow` that somebody answered, not of those that have a row here. `Model.validate` counts so.
+        """
+        from beepgpt.training.points import candidate_rows, examples_in
+
+        examples = examples_in(self.to_arrow(side), as_happened=True)
+        return candidate_rows(examples.points, examples)
 
 
 def options_of(settings: Settings) -> PrepareOptions:
@@ -109,13 +137,12 @@ def options_of(settings: Settings) -> PrepareOptions:
     )
 
 
-def split(
-    examples: str | Path | Iterable[ExampleRecord], to: str | Path, *, config: str | Path | None = None, **settings: object
-) -> TrainingSet:
+def split(examples: str | Path | Iterable[Example], to: str | Path, *, config: str | Path | None = None, **settings: object) -> TrainingSet:
     """Split examples by time into a training set in the folder `to`, so that nothing of one side is known on the other.
 
-    `examples`: what `beepgpt.examples` returns, a list of them, a `.jsonl` or a `.parquet`; retracted ones are left out. Settings are those
-    of `beepgpt settings prepare` (`valid_share=0.3`). Raises CannotPrepare, BadSettings, MissingPackage.
+    `examples`: what `beepgpt.examples` returns, a list of them, a table of them (pandas, polars, pyarrow), a `.jsonl` or a `.parquet`;
+    retracted ones are left out. Settings are those of `beepgpt settings prepare` (`valid_share=0.3`; docs/guides/python.md lists them).
+    Raises CannotPrepare, CannotRead, BadCommand, BadSettings, MissingPackage.
 
     >>> from tempfile import mkdtemp
     >>> from beepgpt.library.examples import examples
@@ -136,14 +163,14 @@ def split(
     options = options_of(found)
     recorded = recorded_rules(Path(examples)) if isinstance(examples, str | Path) else None
     made_with = None if recorded is None else recorded.settings
-    rules = examples.rules if isinstance(examples, SourceExamples) else found.rules
-    workspace = rules.workspace if isinstance(examples, SourceExamples) else None if recorded is None else recorded.workspace
+    rules = examples.rules if isinstance(examples, Examples) else found.rules
+    workspace = rules.workspace if isinstance(examples, Examples) else None if recorded is None else recorded.workspace
     with lines_of(examples, folder) as path:
         if isinstance(examples, str | Path):
             taken_back = beside(Path(examples), "retractions.jsonl")
             retracted = list(retracted_in(taken_back)) if taken_back.exists() else []
         else:
-            retracted = [bytes.fromhex(each.id) for each in examples.retractions] if isinstance(examples, SourceExamples) else []
+            retracted = [bytes.fromhex(each.id) for each in examples.retractions] if isinstance(examples, Examples) else []
         prepare(
             path, folder, options, encoding,
             retracted=retracted,
@@ -155,7 +182,7 @@ def split(
 
 
 @contextmanager
-def lines_of(examples: str | Path | Iterable[ExampleRecord], to: Path) -> Iterator[Path]:
+def lines_of(examples: str | Path | Iterable[Example], to: Path) -> Iterator[Path]:
     """Examples as a file that can be read twice; what is none is copied into `to` first. Raises CannotPrepare, CannotRead, NoArrow."""
     from beepgpt.training.prepare import folder_in
 
@@ -164,7 +191,7 @@ def lines_of(examples: str | Path | Iterable[ExampleRecord], to: Path) -> Iterat
         yield Path(examples)
         return
     is_table = isinstance(examples, str | Path)
-    lines = parquet.lines_of(Path(examples), "example") if is_table else (each.line for each in examples)  # type: ignore[union-attr,arg-type]
+    lines = parquet.lines_of(Path(examples), "example") if is_table else (each.line for each in records_of(examples))  # type: ignore[arg-type]
     make_folder(to)
     with folder_in(to, ".spool-") as spool:
         path = spool / "examples.jsonl"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from beepgpt.clock import now
 from beepgpt.runtime.metrics import CALLS, LAG, Figures, Pulse, Reasons, by_label, by_two, gauged, outage_now
 
 LABEL_ENDS = ("strong", "weak", "silent", "retracted", "retractions")
@@ -229,7 +229,7 @@ class AlertFigures(Collector):
     lags: Callable[[], Mapping[tuple[str, int], int]] = dict
     """Records that are not read yet, by topic and partition."""
     build: Callable[[], Mapping[str, str]] = dict
-    clock: Callable[[], float] = time.time
+    clock: Callable[[], float] = now
     """Seconds since 1970."""
     _reasons: Reasons = field(default_factory=Reasons, init=False, repr=False)
 

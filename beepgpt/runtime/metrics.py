@@ -24,6 +24,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from beepgpt.clock import now
 from beepgpt.connectors import kafka
 from beepgpt.conversations.account import EMITTED
 from beepgpt.errors import CannotServe
@@ -133,7 +134,7 @@ class Figures(Collector):
     """Labels of `beepgpt_build_info`, such as `{"version": "0.1.0", "spec": "b81e…"}`."""
     in_use: Callable[[], Mapping[str, str]] = dict
     """More of them, which may change while it runs."""
-    clock: Callable[[], float] = time.time
+    clock: Callable[[], float] = now
     """Seconds since 1970."""
     _reasons: Reasons = field(default_factory=Reasons, init=False, repr=False)
 

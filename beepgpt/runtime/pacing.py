@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
+from beepgpt.clock import now_us
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.slack import export as slack_export
 from beepgpt.conversations.channel import FOREVER
@@ -29,7 +30,6 @@ from beepgpt.conversations.record_order import (
 )
 from beepgpt.conversations.rules import Rules
 from beepgpt.errors import BadCommand
-from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.places import Origin, values_in
 
 HEARTBEAT_EVERY = 1.0
@@ -46,10 +46,13 @@ def pace_of(text: str | None) -> float | None:
     >>> pace_of("60x"), pace_of("0.5x")
     (60.0, 0.5)
     """
-    if text is None:
-        return None
+    return None if text is None else multiple_of("--pace", text)
+
+
+def multiple_of(flag: str, text: str) -> float:
+    """Parse a multiple of real time, which `flag` gives. Raises BadCommand."""
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?x", text) or not (multiple := float(text.removesuffix("x"))):
-        raise BadCommand(f"--pace {text}: a multiple of real time like 1x, 60x or 0.5x is expected")
+        raise BadCommand(f"{flag} {text}: a multiple of real time like 1x, 60x or 0.5x is expected")
     return multiple
 
 
@@ -158,7 +161,8 @@ class PacedSource(FixedPartitionedSource[slack_export.ExportChunk, None]):
             yield number, self._timed(line)
 
     def _timed(self, record: bytes) -> TimedRecord:
-        return timed_record(record, "", parse(record, FOREVER, bots="context", forgotten=self._forgotten))
+        """The record as it came, with its time: the flow parses it as it does without a pace."""
+        return timed_record(record, "", parse(record, FOREVER, bots="context", forgotten=self._forgotten))._replace(record=record)
 
     def _channel(self, channel: str) -> Iterator[TimedRecord]:
         assert self.origin.export is not None

@@ -16,12 +16,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from beepgpt.clock import now_us
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.log import Topic, check_kept, check_same
 from beepgpt.conversations.shard import SHARDS, ChannelMoved
 from beepgpt.errors import BadCommand, BeepGPTError, Interrupted
 from beepgpt.runtime import logs
-from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import Watched, console
 from beepgpt.runtime.destinations import FlowOutput
 from beepgpt.runtime.forgotten import forgotten_of

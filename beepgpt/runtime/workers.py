@@ -21,13 +21,13 @@ from bytewax.testing import run_main
 from prometheus_client.registry import Collector
 
 from beepgpt import __version__
+from beepgpt.clock import now_us
 from beepgpt.config.settings import BadSettings, Settings
 from beepgpt.connectors.log import KAFKA, parse_address
 from beepgpt.conversations.account import Account, sum_of
 from beepgpt.conversations.shard import SHARDS, Shard
 from beepgpt.errors import Interrupted
 from beepgpt.runtime import logs, metrics
-from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import console, printed, quiet_engine, says_events
 from beepgpt.runtime.destinations import Topics, destination_of
 from beepgpt.runtime.outages import Reached, watching

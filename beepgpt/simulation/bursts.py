@@ -183,7 +183,7 @@ class Burst:
                 return
             same = random() < (0.2 if number else 0.07)
             user = last.user if same else self.responder(last.user, last.t, spoke)
-            t = after_delay(t, NEXT_REPLY if number else FIRST_REPLY, self.draws)
+            t += int(after_delay(0, NEXT_REPLY if number else FIRST_REPLY, self.draws) * self.workspace.plan.reply_delay)
             if random() < NEXT_DAY:
                 t += DAY if random() < 0.7 else 2 * DAY
             if t >= self.workspace.end:

@@ -13,14 +13,17 @@ from zoneinfo import ZoneInfo
 
 from beepgpt.conversations.rules import SECOND
 from beepgpt.simulation.bursts import SimulatedPost
-from beepgpt.simulation.history import history
+from beepgpt.simulation.history import acts, apply_act
 from beepgpt.simulation.people import TOPICS, SimulatedChannel, SimulatedWorkspace, person_name, slack_id
 from beepgpt.simulation.plan import Plan
 from beepgpt.simulation.slack_json import body_fields, bot_user, edited_fields, message_fields, thread_fields, tombstone_fields
 
 
-def write_export(plan: Plan, path: str | Path, *, folder_deep: bool = False) -> None:
-    """Write the workspace's export, as of the end of the plan, to a zip; `folder_deep`: inside one more folder."""
+def write_export(plan: Plan, path: str | Path, *, folder_deep: bool = False, until: int | None = None) -> None:
+    """Write the workspace's export to a zip; `folder_deep`: inside one more folder.
+
+    `until`: as of then, microseconds; None: as of the end of the plan.
+    """
     workspace = SimulatedWorkspace(plan)
     within = "Made-up Workspace Slack export/" if folder_deep else ""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -29,11 +32,11 @@ def write_export(plan: Plan, path: str | Path, *, folder_deep: bool = False) -> 
             channel = workspace.channel(index)
             listed[channel.private].append(_listed_channel(workspace, channel))
             if channel.left:
-                for day, messages in _days(workspace, index):
+                for day, messages in _days(workspace, index, workspace.end if until is None else until):
                     _write(archive, f"{within}{channel.name}/{day}.json", messages)
         _write(archive, f"{within}channels.json", _array(listed[False]))
         _write(archive, f"{within}groups.json", _array(listed[True]))
-        listed_people = chain((_listed_person(workspace, index) for index in range(plan.people)), _listed_bots(workspace))
+        listed_people = chain((listed_person(workspace, index) for index in range(plan.people)), listed_bots(workspace))
         _write(archive, f"{within}users.json", _array(listed_people))
         _write(archive, f"{within}dms.json", "[]")
 
@@ -51,14 +54,28 @@ def _write(archive: zipfile.ZipFile, name: str, text: str) -> None:
     archive.writestr(info, text)
 
 
-def _days(workspace: SimulatedWorkspace, index: int) -> Iterator[tuple[str, str]]:
+def _posts(workspace: SimulatedWorkspace, index: int, until: int) -> list[SimulatedPost]:
+    """A channel's messages as they stood at `until`."""
+    posts: list[SimulatedPost] = []
+    for entry in acts(workspace, range(index, index + 1)):
+        _, t, _, kind, post, _ = entry
+        if t >= until:
+            if kind == "post" and post.root is not None:
+                post.root.replies.remove(post)
+            break
+        apply_act(entry)
+        if kind == "post":
+            posts.append(post)
+    return posts
+
+
+def _days(workspace: SimulatedWorkspace, index: int, until: int) -> Iterator[tuple[str, str]]:
     """Yield a channel's day files: the local date, and the messages in their final state."""
     zone = ZoneInfo(workspace.plan.time_zone)
-    posts = [post for _, _, _, kind, post, _ in history(workspace, range(index, index + 1)) if kind == "post"]
     day = ""
     messages: list[str] = []
-    for post in posts:
-        exported = _exported(workspace, post)
+    for post in _posts(workspace, index, until):
+        exported = exported_message(workspace, post)
         if exported is None:
             continue
         date = datetime.fromtimestamp(post.t // SECOND, zone).strftime("%Y-%m-%d")
@@ -71,7 +88,7 @@ def _days(workspace: SimulatedWorkspace, index: int) -> Iterator[tuple[str, str]
         yield day, "[" + ",\n".join(messages) + "]"
 
 
-def _exported(workspace: SimulatedWorkspace, post: SimulatedPost) -> str | None:
+def exported_message(workspace: SimulatedWorkspace, post: SimulatedPost) -> str | None:
     """A message in its final state; None if it was deleted and had no replies."""
     if post.gone:
         return f"{{{tombstone_fields(workspace, post, replies=True)}}}" if post.replies else None
@@ -112,7 +129,7 @@ def _listed_channel(workspace: SimulatedWorkspace, channel: SimulatedChannel) ->
     }
 
 
-def _listed_person(workspace: SimulatedWorkspace, index: int) -> dict[str, Any]:
+def listed_person(workspace: SimulatedWorkspace, index: int) -> dict[str, Any]:
     """A person's entry in users.json."""
     person = workspace.people[index]
     first, last = person_name(index)
@@ -133,7 +150,7 @@ def _listed_person(workspace: SimulatedWorkspace, index: int) -> dict[str, Any]:
     }
 
 
-def _listed_bots(workspace: SimulatedWorkspace) -> Iterator[dict[str, Any]]:
+def listed_bots(workspace: SimulatedWorkspace) -> Iterator[dict[str, Any]]:
     """The apps' entries in users.json."""
     for topic, name in enumerate(TOPICS):
         yield {

@@ -109,7 +109,14 @@ NO_POST = SimulatedPost(0, -1, "", None, "", 0, 0)
 
 
 def history(workspace: SimulatedWorkspace, indexes: range) -> Iterator[HistoryEntry]:
-    """Everything that happens in these channels, in order of time; messages are yielded as they were before the change.
+    """Everything that happens in these channels, in order of time; messages are yielded as they were before the change."""
+    for entry in acts(workspace, indexes):
+        yield entry
+        apply_act(entry)
+
+
+def acts(workspace: SimulatedWorkspace, indexes: range) -> Iterator[HistoryEntry]:
+    """The same, for a caller that applies each (`apply_act`) before it asks for the next.
 
     Each burst is drawn from its own seed when its time comes, so a channel has the same history alone as among others,
     and only the open bursts are in memory.
@@ -137,14 +144,14 @@ def history(workspace: SimulatedWorkspace, indexes: range) -> Iterator[HistoryEn
             if post.root is not None:
                 post.root.replies.append(post)
         yield at, t, channel, kind, post, detail
-        if kind == "move":
-            channel.id = channel.new_id
-        _apply(kind, t, post, detail)
 
 
-def _apply(kind: str, t: int, post: SimulatedPost, detail: tuple[str, int]) -> None:
-    """Apply a change to the message."""
-    if kind == "edit":
+def apply_act(entry: HistoryEntry) -> None:
+    """Apply a change to the message, or to the channel."""
+    _, t, channel, kind, post, detail = entry
+    if kind == "move":
+        channel.id = channel.new_id
+    elif kind == "edit":
         post.text = detail[0]
         post.edited = t
     elif kind == "unfurl":

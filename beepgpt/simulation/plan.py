@@ -74,6 +74,8 @@ class Plan:
     """Joins and topic changes."""
     broadcasts: float = 0.03
     """Share of replies that are sent to the channel, too."""
+    reply_delay: float = 1.0
+    """How many times as long people take to reply in a thread."""
     files: float = 0.02
     me: float = 0.003
     links: float = 0.05

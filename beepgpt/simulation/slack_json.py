@@ -31,16 +31,16 @@ SUBTYPES = {
 """`subtype` of the forms that are not named after it."""
 
 
-def _uuid(key: int) -> str:
-    """Format 128 bits as a UUID."""
-    text = f"{key:032x}"
+def message_id(post: SimulatedPost) -> str:
+    """The `client_msg_id` of a message by a person: its 128 bits as a UUID."""
+    text = f"{post.key:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def _author_fields(workspace: SimulatedWorkspace, post: SimulatedPost) -> str:
     """JSON fields that name the author, without braces."""
     if post.form in POSTED:
-        return f'"user":"{workspace.people[post.user].id}","client_msg_id":"{_uuid(post.key)}","team":"{workspace.team}"'
+        return f'"user":"{workspace.people[post.user].id}","client_msg_id":"{message_id(post)}","team":"{workspace.team}"'
     if post.form == "by_app":
         app = slack_id("B", workspace.plan.seed, 200)
         return f'"user":"{workspace.people[post.user].id}","bot_id":"{app}","bot_profile":{{"id":"{app}","name":"voice"}}'
@@ -186,7 +186,7 @@ def _changed(workspace: SimulatedWorkspace, t: int, kind: str, post: SimulatedPo
     return f'"type":"message",{changed},"previous_message":{{{previous}}},"hidden":true,"ts":"{ts}"'
 
 
-def _event(
+def event_json(
     workspace: SimulatedWorkspace, t: int, channel: SimulatedChannel, kind: str, post: SimulatedPost, detail: tuple[str, int]
 ) -> str:
     """The inner event of a callback, as JSON."""
@@ -229,4 +229,4 @@ def _traits(channel: SimulatedChannel, kind: str, post: SimulatedPost) -> list[s
 def inner_events(workspace: SimulatedWorkspace) -> Iterator[InnerEvent]:
     """The inner events of the whole workspace, in order of time."""
     for at, t, channel, kind, post, detail in history(workspace, range(workspace.plan.channels)):
-        yield at, t, channel, _traits(channel, kind, post), _event(workspace, t, channel, kind, post, detail)
+        yield at, t, channel, _traits(channel, kind, post), event_json(workspace, t, channel, kind, post, detail)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beepgpt.conversations.events import micros
+from beepgpt.conversations.record_fields import CANDIDATES, LABELED, WINDOW, RecordField
 from beepgpt.conversations.tokens import Encoding
 from beepgpt.training.checks import (
     MAX_COMPLETION_PREFIX,
@@ -137,24 +138,49 @@ class Completions(_Lines):
 TextRowsFile = Chats | Completions
 """A file of rows, one for each prompt and completion."""
 
-COLUMNS = {
-    "id": pa.string(),
-    "conversation": pa.string(),
-    "channel": pa.string(),
-    "prompt_ts": pa.int64(),
-    "settled_ts": pa.int64(),
-    "speakers": pa.int32(),
-    "author": pa.string(),
-    "window_ts": pa.list_(pa.int64()),
-    "window_user": pa.list_(pa.string()),
-    "answer": pa.list_(pa.string()),
-    "signal": pa.string(),
-    "signal_p": pa.float64(),
-    "prompt": pa.string(),
-    "prompt_tokens": pa.int32(),
-    "user": pa.list_(pa.string()),
+CANDIDATES_ = "candidates_"
+"""What the names of the candidates' columns begin with."""
+TIME = pa.timestamp("us", tz="UTC")
+_ABOUT = {each.name: each.about for each in (*LABELED, RecordField("author", "text", "Who wrote the newest message."))} | {
+    **{f"window_{each.name}": f"The messages of the prompt, oldest first. {each.about}" for each in WINDOW},
+    **{f"{CANDIDATES_}{each.name}": each.about for each in CANDIDATES},
 }
-"""Times are microseconds; `author` wrote the newest message, `user` are the candidates. A column for each feature of candidates follows."""
+"""What the columns mean, which are named as in tables of examples."""
+
+
+def _column(name: str, kind: pa.DataType) -> pa.Field:
+    return pa.field(name, kind, metadata={"description": _ABOUT.get(name, "A feature of the candidates.")})
+
+
+COLUMNS = {
+    name: _column(name, kind)
+    for name, kind in {
+        "id": pa.string(),
+        "conversation": pa.string(),
+        "channel": pa.string(),
+        "prompt_ts": TIME,
+        "settled_ts": TIME,
+        "speakers": pa.int64(),
+        "author": pa.string(),
+        "window_ts": pa.list_(TIME),
+        "window_user": pa.list_(pa.string()),
+        "answer": pa.list_(pa.string()),
+        "signal": pa.string(),
+        "signal_p": pa.float64(),
+        "prompt": pa.string(),
+        "prompt_tokens": pa.int64(),
+        f"{CANDIDATES_}user": pa.list_(pa.string()),
+    }.items()
+}
+"""By name. A column for each feature of candidates follows, of 32-bit floats, as models take them."""
+
+
+def microseconds(column: Any) -> Any:
+    """A column of times, or of lists of them, as whole microseconds since 1970; any other as it is."""
+    if column.type == TIME:
+        return column.cast(pa.int64())
+    is_list = pa.types.is_list(column.type) and column.type.value_type == TIME
+    return column.cast(pa.list_(pa.int64())) if is_list else column
 
 
 class CandidateTable:
@@ -163,7 +189,8 @@ class CandidateTable:
     def __init__(self, path: Path, features: Sequence[str]) -> None:
         """`features`: names of the candidates' features, as in the examples."""
         self._features = list(features)
-        self._schema = pa.schema([*COLUMNS.items(), *((name, pa.list_(pa.float32())) for name in features)])
+        named = [_column(f"{CANDIDATES_}{name}", pa.list_(pa.float32())) for name in features]
+        self._schema = pa.schema([*COLUMNS.values(), *named])
         self._columns: dict[str, list[Any]] = {name: [] for name in self._schema.names}
         self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
 
@@ -187,7 +214,7 @@ class CandidateTable:
             "author": body["window"][-1]["user"],
             "window_ts": [micros(each["ts"]) for each in body["window"]],
             "window_user": [each["user"] for each in body["window"]],
-            **candidates,
+            **{f"{CANDIDATES_}{name}": values for name, values in candidates.items()},
         }
         for name, column in self._columns.items():
             column.append(row[name])

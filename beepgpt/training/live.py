@@ -24,6 +24,7 @@ from typing import Any, Literal, NamedTuple
 
 import orjson
 
+from beepgpt import clock
 from beepgpt.errors import BadCommand
 from beepgpt.training.folder import ALERTS, CARD, COMPARED, LIVE, METRICS, VERSIONS
 
@@ -363,7 +364,7 @@ class SayPair:
         (model, threshold), before = self._in_use(), self._pair
         if (model, threshold) != before:
             self._pair = model, threshold
-            now = datetime.now(UTC)
+            now = clock.now_utc()
             self._say(
                 f"From {now:%Y-%m-%d %H:%M:%S} UTC on: model {model} with threshold {threshold:g},"
                 f" in place of {before[0]} with {before[1]:g}",

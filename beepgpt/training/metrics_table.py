@@ -65,6 +65,9 @@ def rehearsal_rows(report: Mapping[str, Any]) -> list[MetricRow]:
     found: list[MetricRow] = []
     for row in report["rules"]:
         found += _rehearsed(row, **{**ours, "model": model if row["ours"] else row["name"]})
+    found += _rehearsed(report["oracle"], **{**ours, "model": report["oracle"]["name"]})
+    for row in report["caps"]:
+        found += _rehearsed(row, **ours, by="cap_a_week", group=str(row["cap"]))
     for part, row in report["apart"].items():
         found += _rehearsed(row, **{**ours, "part": part})
     for row in report["thresholds"]:
@@ -86,7 +89,7 @@ def _calibration(rows: Sequence[Mapping[str, Any]], **where: str) -> Iterator[Me
         yield from _rows({name: row[name] for name in ("said", "came")}, **where, by="probability_from", group=str(row["from"]))
 
 
-GIVEN = {"threshold", "wanted"}
+GIVEN = {"threshold", "wanted", "cap"}
 """Numbers of a row that were not measured."""
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from beepgpt.training.folder import checked
+from beepgpt.training.formats import CANDIDATES_
 from beepgpt.training.points import Points
 
 SKETCH = "people.sketch"
@@ -66,7 +67,7 @@ def people_in(table: Path) -> set[str]:
     """The people in a table of candidates; empty if there is none. Raises BadSet."""
     if not table.exists():
         return set()
-    columns = pq.read_table(checked(table), columns=["user", "window_user"])
+    columns = pq.read_table(checked(table), columns=[f"{CANDIDATES_}user", "window_user"])
     return {user for name in columns.column_names for chunk in columns[name].chunks for user in chunk.flatten().unique().to_pylist()}
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from beepgpt.conversations.events import micros
 from beepgpt.errors import BeepGPTError
 from beepgpt.training.folder import checked
+from beepgpt.training.formats import CANDIDATES_, TIME, microseconds
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -154,9 +155,9 @@ def examples_of(bodies: Sequence[Mapping[str, Any]]) -> Examples:
 
 COLUMNS = (
     "id", "conversation", "channel", "author", "prompt", "prompt_ts", "settled_ts", "speakers",
-    "window_ts", "window_user", "answer", "signal", "user",
+    "window_ts", "window_user", "answer", "signal", f"{CANDIDATES_}user",
 )  # fmt: skip
-"""Columns that a table must have; its features are the columns of 32-bit floats."""
+"""Columns that a table must have; its features are the other columns of candidates."""
 
 
 def read_examples(*paths: Path, as_happened: bool = False) -> Examples:
@@ -164,22 +165,24 @@ def read_examples(*paths: Path, as_happened: bool = False) -> Examples:
 
     `as_happened`: with who answered, whatever labels say, as outcomes have it: to judge by. Else a weak signal is no answer: to learn from.
     """
-    tables = []
-    for path in paths:
-        table, names = _read_table(checked(path))
-        tables.append(table)
-    table = pa.concat_tables(tables).combine_chunks()
-    users = _flat(table, "user")
+    return examples_in(pa.concat_tables([_read_table(checked(path)) for path in paths]), as_happened=as_happened)
+
+
+def examples_in(table: pa.Table, *, as_happened: bool) -> Examples:
+    """The examples of a table of candidates."""
+    table = table.combine_chunks()
+    names = tuple(name.removeprefix(CANDIDATES_) for name in table.column_names if name.startswith(CANDIDATES_) and name not in COLUMNS)
+    users = _flat(table, f"{CANDIDATES_}user")
     known = pc.dictionary_encode(users.values)
-    features = [np.asarray(_flat(table, name).values, np.float32) for name in names]
+    features = [np.asarray(_flat(table, f"{CANDIDATES_}{name}").values, np.float32) for name in names]
     points = Points(
         conversation=table["conversation"].to_pylist(),
         channel=table["channel"].to_pylist(),
         author=table["author"].to_pylist(),
         prompt=table["prompt"].to_pylist(),
-        prompt_ts=np.asarray(table["prompt_ts"], np.int64),
+        prompt_ts=np.asarray(microseconds(table["prompt_ts"]), np.int64),
         speakers=np.asarray(table["speakers"], np.int64),
-        window_ts=table["window_ts"].to_pylist(),
+        window_ts=microseconds(table["window_ts"]).to_pylist(),
         window_user=table["window_user"].to_pylist(),
         people=known.dictionary.to_pylist(),
         starts=np.asarray(users.offsets, np.int64),
@@ -189,17 +192,39 @@ def read_examples(*paths: Path, as_happened: bool = False) -> Examples:
     )
     answered = zip(table["answer"].to_pylist(), table["signal"].to_pylist(), strict=True)
     answers = [[] if signal == "weak" and not as_happened else answer for answer, signal in answered]
-    return Examples(points, table["id"].to_pylist(), answers, np.asarray(table["settled_ts"], np.int64))
+    return Examples(points, table["id"].to_pylist(), answers, np.asarray(microseconds(table["settled_ts"]), np.int64))
 
 
-def _read_table(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
-    """A table, and the names of its features."""
+ROW_COLUMNS = ("id", "conversation", "channel", "author", "prompt_ts", "speakers", "answered", "user")
+"""The columns of `candidate_rows` beside the features."""
+
+
+def candidate_rows(points: Points, examples: Examples | None = None) -> pa.Table:
+    """A row for each candidate; with who answered, if `examples` of these points are given."""
+    of = np.repeat(np.arange(len(points)), points.sizes)
+    users = [points.people[user] for user in points.user]
+    columns: dict[str, Any] = {
+        "conversation": pa.array(points.conversation, pa.string()).take(of),
+        "channel": pa.array(points.channel, pa.string()).take(of),
+        "author": pa.array(points.author, pa.string()).take(of),
+        "prompt_ts": pa.array(points.prompt_ts[of]).cast(TIME),
+        "speakers": pa.array(points.speakers[of]),
+        "user": pa.array(users, pa.string()),
+        **{name: pa.array(values) for name, values in zip(points.feature_names, points.features.T, strict=True)},
+    }
+    if examples is not None:
+        columns["id"] = pa.array(examples.ids, pa.string()).take(of)
+        columns["answered"] = pa.array([user in examples.answers[point] for point, user in zip(of, users, strict=True)], pa.bool_())
+    return pa.table({name: columns[name] for name in (*ROW_COLUMNS, *points.feature_names) if name in columns})
+
+
+def _read_table(path: Path) -> pa.Table:
+    """The columns of a table that points are made of."""
     try:
         schema = pq.read_schema(path)
-        names = tuple(field.name for field in schema if field.type == pa.list_(pa.float32()))
         if missing := [name for name in COLUMNS if name not in schema.names]:
             raise BadTable(f"{path}: the column {missing[0]} is missing: make it again with this version's beepgpt prepare")
-        return pq.read_table(path, columns=[*COLUMNS, *names]), names
+        return pq.read_table(path, columns=[name for name in schema.names if name in COLUMNS or name.startswith(CANDIDATES_)])
     except FileNotFoundError as error:
         raise BadTable(f"{path} is missing: make it with beepgpt prepare SOURCE --to {path.parent} --format candidates") from error
     except (pa.ArrowException, OSError) as error:

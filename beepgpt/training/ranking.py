@@ -11,17 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightgbm as lgb
 import numpy as np
 from scipy.optimize import minimize
+from scipy.special import expit, logit
 from threadpoolctl import threadpool_limits
 
 from beepgpt.errors import TooLittle
 from beepgpt.training.cores import idle_cores
 from beepgpt.training.points import Examples, Floats, Ints, OtherFeatures, Points, Predictions
-from beepgpt.training.ranking_features import NEEDED, OUTCOMES, PART, FeatureRows, feature_rows
+from beepgpt.training.ranking_features import NEEDED, OUTCOMES, PART, FeatureRows, Flags, feature_rows
 
 LEAST = 100
 """Answered examples, at least. With so few the trees know little, and calibration on the held-out share keeps them from overconfidence."""
@@ -49,7 +50,27 @@ TREES: dict[str, Any] = {
     "deterministic": True,
     "force_row_wise": True,
 }
+SLOPE_WEIGHT, SHIFT_WEIGHT = 20.0, 5.0
+"""How much it takes to move the calibration of silence from where it changes nothing: with few points it stays near."""
 # The model
+
+
+class SilenceCalibration(NamedTuple):
+    """Turns the log-odds that nobody answers into calibrated ones: what the trees say of silence is too sure, of first messages most."""
+
+    slope: float
+    shift: float
+
+    def calibrated(self, nobody: Floats) -> Floats:
+        """The probabilities that nobody answers.
+
+        >>> SilenceCalibration(0.5, 0.0).calibrated(np.array([0.2, 0.5, 0.9])).round(2)
+        array([0.33, 0.5 , 0.75])
+        """
+        return np.asarray(expit(self.slope * logit(np.clip(nobody, 1e-9, 1 - 1e-9)) + self.shift), np.float64)
+
+
+AS_IT_IS = SilenceCalibration(1.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +84,8 @@ class Ranker:
     """The factor of all scores."""
     shifts: tuple[float, float]
     """Added to the scores of nobody and of somebody else."""
+    silence: tuple[SilenceCalibration, SilenceCalibration] = (AS_IT_IS, AS_IT_IS)
+    """Of first messages, and of all others."""
     labels: None = None
     """It ranks any candidates, also people it never saw."""
 
@@ -78,6 +101,7 @@ class Ranker:
             sizes = part.sizes + OUTCOMES
             ends = np.cumsum(sizes)
             p = softmax(_shifted(_scores(self.trees, rows), ends, self.sharpness, self.shifts), sizes)
+            p = _with_silence(p, sizes, part.speakers, self.silence)
             nobody.append(p[ends - 2])
             other.append(p[ends - 1])
             candidates.append(np.delete(p, np.concatenate([ends - 2, ends - 1])))
@@ -86,13 +110,20 @@ class Ranker:
 
     def state(self) -> dict[str, Any]:
         """The fields to save."""
-        return {"trees": self.trees, "facts": list(self.features), "sharpness": self.sharpness, "shifts": list(self.shifts)}
+        return {
+            "trees": self.trees,
+            "facts": list(self.features),
+            "sharpness": self.sharpness,
+            "shifts": list(self.shifts),
+            "silence": [list(each) for each in self.silence],
+        }
 
 
 def ranker_from(state: dict[str, Any]) -> Ranker:
     """A ranker from its saved parts."""
     nobody, other = state["shifts"]
-    return Ranker(state["trees"], tuple(state["facts"]), state["sharpness"], (nobody, other))
+    first, later = (SilenceCalibration(*each) for each in state.get("silence", (AS_IT_IS, AS_IT_IS)))
+    return Ranker(state["trees"], tuple(state["facts"]), state["sharpness"], (nobody, other), (first, later))
 
 
 def _scores(trees: lgb.Booster, rows: FeatureRows) -> Floats:
@@ -105,6 +136,16 @@ def _shifted(scores: Floats, ends: Ints, sharpness: float, shifts: tuple[float, 
     shifted[ends - 2] += shifts[0]
     shifted[ends - 1] += shifts[1]
     return shifted
+
+
+def _with_silence(p: Floats, sizes: Ints, speakers: Ints, silence: tuple[SilenceCalibration, SilenceCalibration]) -> Floats:
+    """Probabilities of each point's rows, once that of nobody is calibrated: the others keep their proportions."""
+    at = np.cumsum(sizes) - 2
+    before = p[at]
+    nobody = np.where(speakers == 1, silence[0].calibrated(before), silence[1].calibrated(before))
+    found = p * np.repeat((1 - nobody) / np.maximum(1 - before, 1e-12), sizes)
+    found[at] = nobody
+    return found
 
 
 def softmax(scores: Floats, sizes: Ints) -> Floats:
@@ -175,13 +216,16 @@ def _fit_ranker(
     if are_few:
         trees = fitting.fit_rounds(ordered, round(float(np.median(trees_of))))
     sharpness, shifts = _calibrated(judge, judged_scores)
-    ranker = Ranker(trees, examples.points.feature_names, sharpness, shifts)
+    p = softmax(_shifted(judged_scores, judge.ends, sharpness, shifts), judge.sizes)
+    speakers = ordered.points.speakers[ends[0] :]
+    silence = _silence_calibrated(p[judge.ends - 2], judge.came[judge.ends - 2], speakers == 1)
+    ranker = Ranker(trees, examples.points.feature_names, sharpness, shifts, silence)
     fit = {
         "rounds": trees.num_trees() if are_few else trees.best_iteration,
         "stopped_and_calibrated_on": {  # no figure of later days: those are of `beepgpt validate`
             "points": len(judge.sizes),
             "log_loss": round(judge.loss(judged_scores), 5),
-            "log_loss_calibrated": round(judge.loss(_shifted(judged_scores, judge.ends, sharpness, shifts)), 5),
+            "log_loss_calibrated": round(judge.loss_of(_with_silence(p, judge.sizes, speakers, silence)), 5),
         },
     }
     return ranker, fit
@@ -250,7 +294,10 @@ class TreeTargets:
 
     def loss(self, scores: Floats) -> float:
         """Mean log loss of a point, in nats."""
-        p = softmax(scores, self.sizes)
+        return self.loss_of(softmax(scores, self.sizes))
+
+    def loss_of(self, p: Floats) -> float:
+        """The same, of probabilities."""
         return float(-(self.came * np.log(np.maximum(p, 1e-12))).sum() / len(self.sizes))
 
 
@@ -274,6 +321,23 @@ def _calibrated(held_out: TreeTargets, scores: Floats) -> tuple[float, tuple[flo
 
     found = minimize(loss, np.zeros(3), method="Nelder-Mead", options={"xatol": 1e-4, "fatol": 1e-7, "maxiter": 400})
     return float(np.exp(found.x[0])), (float(found.x[1]), float(found.x[2]))
+
+
+def _silence_calibrated(nobody: Floats, was_silent: Floats, is_first: Flags) -> tuple[SilenceCalibration, SilenceCalibration]:
+    """The calibrations of first messages and of others that minimize the held-out log loss of silence."""
+
+    def fitted(which: Flags) -> SilenceCalibration:
+        odds, came = logit(np.clip(nobody[which], 1e-9, 1 - 1e-9)), was_silent[which]
+
+        def loss(given: Floats) -> float:
+            scores = given[0] * odds + given[1]
+            away = SLOPE_WEIGHT * (given[0] - 1) ** 2 + SHIFT_WEIGHT * given[1] ** 2
+            return float((np.logaddexp(0, scores) - came * scores).sum() + away / 2)
+
+        found = minimize(loss, np.array(AS_IT_IS), method="Nelder-Mead", options={"xatol": 1e-5, "fatol": 1e-7, "maxiter": 400})
+        return SilenceCalibration(float(found.x[0]), float(found.x[1]))
+
+    return fitted(is_first), fitted(~is_first)
 
 
 def targets(examples: Examples) -> Floats:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from beepgpt import clock
 from beepgpt.conversations.events import micros
 from beepgpt.conversations.outcomes import Probabilities
 from beepgpt.conversations.rules import Rules, differing
@@ -90,7 +90,7 @@ class RemoteCaller:
         self.together, self.ahead = 1, concurrency
 
     def ask(self, points: Sequence[Mapping[str, Any]], deadlines: Sequence[float | None]) -> Sequence[Future[ModelAnswer]]:
-        now = time.time()
+        now = clock.now()
         return [self._submit(point, None if due is None else max(due - now, 0.0)) for point, due in zip(points, deadlines, strict=True)]
 
 

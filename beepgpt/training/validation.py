@@ -23,7 +23,7 @@ from beepgpt.training.intervals import DRAWS, Bootstrap, Figure
 from beepgpt.training.metrics import Outcomes
 from beepgpt.training.models import Trained, hash_of
 from beepgpt.training.parts import Parts, parts_of
-from beepgpt.training.points import Examples, Points, Predictions, read_examples
+from beepgpt.training.points import Examples, Model, Points, Predictions, read_examples
 from beepgpt.training.runs import run_bytes
 from beepgpt.training.splits import SplitOptions, begin_of_last
 
@@ -69,6 +69,7 @@ def _ordered(points: Points, scores: np.ndarray[tuple[int], np.dtype[np.float64]
     return Predictions(points.starts, [points.people[user] for user in points.user], scores, None, None)
 
 
+NO_MODELS: Mapping[str, Model] = {}
 SEEN = ((0, "never"), (1, "1–4"), (5, "5–19"), (20, "20–99"), (100, "100 or more"))
 """Groups by how often the answerer had answered on the training side: the least number, and the group's name."""
 OF_EACH = 6
@@ -102,9 +103,12 @@ class ValidatedModel(NamedTuple):
     """The content of outcomes.parquet, for `beepgpt compare`."""
 
 
-def validate_models(folder: Path, models: Sequence[Trained], *, precisions: Sequence[float]) -> ValidatedModel:
+def validate_models(
+    folder: Path, models: Sequence[Trained], *, precisions: Sequence[float], own: Mapping[str, Model] = NO_MODELS
+) -> ValidatedModel:
     """Judge the first model on the last part of a training set's time, beside the others and the baselines.
 
+    `own`: more of them, by name, that were made elsewhere; their predictions may be mere scores.
     `precisions`: of those named; the threshold that reaches the first of them that any threshold reaches is chosen on the part before.
     Raises BadCommand if a model was trained on another set, or nothing is left to judge by; BadTable; OtherFeatures.
     """
@@ -125,8 +129,10 @@ def validate_models(folder: Path, models: Sequence[Trained], *, precisions: Sequ
     if not len(valid):
         raise BadCommand(f"{folder}: no example is left to judge by: prepare it again with an earlier cut")
     names = names_of([each.folder for each in models])
-    predictions = {name: each.model.predict(valid.points) for name, each in zip(names, models, strict=True)}
-    choosing = {name: each.model.predict(choose.points) for name, each in zip(names, models, strict=True)}
+    asked = {**dict(zip(names, [each.model for each in models], strict=True)), **own}
+    if len(asked) < len(models) + len(own):
+        raise BadCommand(f"{', '.join(own)}: has the name of another model beside it: give it one of its own")
+    predictions, choosing = ({name: each.predict(part.points) for name, each in asked.items()} for part in (valid, choose))
     chosen_by = choosing[names[0]]
     known = metrics.outcomes_of(chosen_by, choose)
     early_figures = figures_to_choose_by({**choosing, **baselines((train,), choose)}, choose)

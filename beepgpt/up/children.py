@@ -16,6 +16,7 @@ from typing import Any
 
 import backoff
 
+from beepgpt import clock
 from beepgpt.runtime.console import print_event, says_events
 from beepgpt.runtime.logs import write_line
 
@@ -131,7 +132,7 @@ class Service:
     @property
     def fault(self) -> str:
         """How its process ended, and what it said last; empty: none has yet, or it has run well enough since."""
-        if self.child.pid is not None and time.time() - self.since >= STEADY:
+        if self.child.pid is not None and clock.now() - self.since >= clock.passing(STEADY):
             return ""
         return f"{self.ends} times in a row it {self._why}" if self.ends > 1 else self._why
 
@@ -144,10 +145,10 @@ class Service:
     def _run(self) -> None:
         pauses = growing_pauses()
         while not self.child.is_stopping.is_set():
-            self.port, self.since, began = free_port(), time.time(), time.monotonic()
+            self.port, self.since, began = free_port(), clock.now(), time.monotonic()
             self.starts += 1
             self.status = self.child.run(self._arguments(self.port))
-            self.since = time.time()
+            self.since = clock.now()
             if self.child.is_stopping.is_set():
                 return
             if time.monotonic() - began >= STEADY:

@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from datetime import time as clock_time
 from functools import partial
 from pathlib import Path
 from signal import SIGTERM
 from typing import NamedTuple
 
+from beepgpt import clock
 from beepgpt.config.settings import Settings
 from beepgpt.errors import RunStopped, TooLittle
 from beepgpt.figures import counted
@@ -200,7 +201,7 @@ class LiveRun:
                 self.plan.data.clear_first()
             self._start("score", "alert")
             self._every("outcomes", COUNT_EVERY, self._look_at_outcomes)
-        if datetime.now(UTC) >= self.night:
+        if clock.now_utc() >= self.night:
             self._pass_night()
 
     def _every(self, name: str, seconds: float, act: Callable[[], object]) -> None:
@@ -247,7 +248,7 @@ class LiveRun:
         self.night = self._next_night()
 
     def _next_night(self) -> datetime:
-        return next_night(datetime.now(UTC), self.plan.night, self.plan.settings.alerts.zone)
+        return next_night(clock.now_utc(), self.plan.night, self.plan.settings.alerts.zone)
 
     def _once(self, name: str, *arguments: object, is_shown: bool = True) -> EndedJob:
         """Run a command to its end, or until somebody asks to stop; returns how it ended."""
@@ -260,7 +261,7 @@ class LiveRun:
                     child.stop()
                 wait([running], STOP_WITHIN)
         self.job = ""
-        self.jobs[name] = job = EndedJob(time.time(), str(arguments[0]), running.result(), list(child.words))
+        self.jobs[name] = job = EndedJob(clock.now(), str(arguments[0]), running.result(), list(child.words))
         return job
 
     # The end
@@ -273,6 +274,6 @@ class LiveRun:
             again = f", after {counted(starts - 1, 'restart')}" if starts > 1 else ""
             print_event(f"{name} {ended(status)}{again}.", command=name, status=status, starts=starts)
         in_order = all(status in (None, *STOPPED, -SIGTERM) for status in found.values())
-        if in_order:
+        if in_order and not clock.is_simulated():
             print_event(f"Stopped; the same command goes on where this one was. All of it is in {self.plan.data.path}.")
         return 0 if in_order else 1

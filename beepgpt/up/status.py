@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
+from beepgpt import clock
 from beepgpt.alerts.by_day import alerts_by_day
 from beepgpt.alerts.database import BadAlertStore
 from beepgpt.connectors.http import Outbound
@@ -72,7 +73,7 @@ class StatusWatch:
 
     def __init__(self, run: LiveRun) -> None:
         self._run = run
-        self._began = time.time()
+        self._began = clock.now()
         self._seen: dict[str, Seen] = {}
         self._thresholds = LiveThresholds(run.plan.data.model, run.plan.settings.alerts.threshold)
         self._outbound = Outbound("127.0.0.1").opener("http://127.0.0.1")
@@ -130,9 +131,9 @@ class StatusWatch:
             "folder": str(run.plan.data.path),
             "forgotten": str(settings.run.forgotten.expanduser()),
             "zone": zone,
-            "now": shown_time(time.time(), zone),
+            "now": shown_time(clock.now(), zone),
             "since": shown_time(self._began, zone),
-            "services": [self._service(name, run.services[name]) for name in ORDER if name in run.services],
+            "services": self.services(),
             "job": run.job,
             "jobs": [
                 {"name": name, "at": shown_time(job.at, zone), "fault": self._fault(name, job), "words": job.words}
@@ -145,6 +146,10 @@ class StatusWatch:
             "alerts": self._alerts(),
             "night": run.night.astimezone(ZoneInfo(zone)).strftime("%a %H:%M"),
         }
+
+    def services(self) -> list[dict[str, Any]]:
+        """How each command is that runs for ever, by the last look."""
+        return [self._service(name, self._run.services[name]) for name in ORDER if name in self._run.services]
 
     def _fault(self, name: str, job: EndedJob) -> str:
         """What is wrong with a job, unless that is over: a first model may be made by another one."""
@@ -192,7 +197,7 @@ class StatusWatch:
 
     def _alerts(self) -> list[dict[str, Any]]:
         plan = self._run.plan
-        since = int(time.time() * SECOND) - DAYS * DAY
+        since = int(clock.now() * SECOND) - DAYS * DAY
         with suppress(BadAlertStore, OSError):
             return [
                 {"day": str(day), **counts} for day, counts in alerts_by_day(plan.data.alerts, since, plan.settings.alerts.zone).items()
@@ -239,5 +244,5 @@ def shown_time(at: float, zone: str) -> str:
 
 def shown_briefly(at: float, zone: str) -> str:
     """A moment of today as its time, of another day as its day."""
-    now, then = shown_time(time.time(), zone).split(), shown_time(at, zone).split()
+    now, then = shown_time(clock.now(), zone).split(), shown_time(at, zone).split()
     return then[1] if now[0] == then[0] else then[0]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,6 +14,7 @@ from pyarrow.json import ParseOptions, ReadOptions, read_json
 
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.record_fields import CANDIDATES, RECORDS, ROWS, RecordField
+from beepgpt.errors import CannotRead
 
 TIME = pa.timestamp("us", tz="UTC")
 PLAIN = {"text": pa.string(), "time": TIME, "integer": pa.int64(), "number": pa.float64(), "yes_no": pa.bool_()}
@@ -62,16 +64,43 @@ def _parsed_schema(record: str) -> pa.Schema:
     return pa.schema(fields)
 
 
+def is_packed(line: bytes) -> bool:
+    """Whether the numbers of a line's candidates are packed: they follow a line's end, as doubles, one column after the other."""
+    return b"\n" in line
+
+
 def batch_of(record: str, lines: Sequence[bytes]) -> pa.RecordBatch:
-    """Lines of one kind of record as columns, a row each; parsed by Arrow, in a fraction of the time that Python's lists of them take."""
-    blob = b"\n".join(lines) + b"\n"
+    """Lines of one kind of record as columns, a row each; parsed by Arrow, in a fraction of the time that Python's lists of them take.
+
+    The numbers of all lines are packed, or those of none: they need no parsing, which takes most of the time.
+    """
+    heads, numbers = zip(*[line.partition(b"\n")[::2] for line in lines], strict=True)
+    blob = b"\n".join(heads) + b"\n"
     parsed = read_json(
         pa.BufferReader(blob),
         ReadOptions(use_threads=False, block_size=len(blob) + 1),
         ParseOptions(explicit_schema=_parsed_schema(record), unexpected_field_behavior="ignore"),
     ).combine_chunks()
     columns = {name: _array(parsed[name]) for name in parsed.column_names}
-    return pa.record_batch(list(_arrays(RECORDS[record], columns)), schema=schema_of(record))
+    schema = schema_of(record)
+    arrays = dict(zip(schema.names, _arrays(RECORDS[record], columns), strict=True))
+    if is_packed(lines[0]):
+        arrays |= _unpacked(arrays["candidates_user"], b"".join(numbers))
+    return pa.record_batch(list(arrays.values()), schema=schema)
+
+
+def _unpacked(users: pa.ListArray, numbers: bytes) -> dict[str, pa.Array]:
+    """The columns of candidates' numbers."""
+    doubles, columns = np.frombuffer(numbers, "<f8"), CANDIDATES[1:]
+    starts = np.asarray(users.offsets)
+    sizes = np.diff(starts)
+    first = np.arange(starts[-1]) + np.repeat(starts[:-1] * (len(columns) - 1), sizes)
+    step = np.repeat(sizes, sizes)
+    found = {}
+    for place, each in enumerate(columns):
+        values = pa.array(doubles.take(first + place * step)).cast(TYPES[each.kind].value_type)
+        found[f"candidates_{each.name}"] = pa.ListArray.from_arrays(users.offsets, values)
+    return found
 
 
 def _array(column: pa.ChunkedArray) -> pa.Array:
@@ -111,6 +140,19 @@ def fault_in(record: str, batch: pa.RecordBatch) -> tuple[str, int, str] | None:
         if pa.types.is_list(field.type) and (values := column.flatten()).null_count:
             return field.name, pc.list_parent_indices(column)[pc.index(pc.is_null(values), True).as_py()].as_py(), "holds a null"
     return None
+
+
+def checked_lines(record: str, batches: Iterable[pa.RecordBatch], called: str) -> Iterator[bytes]:
+    """The rows of batches as lines of JSON, where somebody else may have changed them. `called`: in messages. Raises CannotRead."""
+    schema, before = schema_of(record), 0
+    for batch in batches:
+        if missing := [name for name in schema.names if name not in batch.schema.names]:
+            raise CannotRead(f"{called}: is no table of {record}s of beepgpt: the column {missing[0]} is missing")
+        found = pa.record_batch([batch.column(field.name).cast(field.type) for field in schema], schema=schema)
+        if fault := fault_in(record, found):
+            raise CannotRead(f"{called}: column {fault[0]} of row {before + fault[1] + 1:,} {fault[2]}: make the table again")
+        yield from lines_in(record, found)
+        before += batch.num_rows
 
 
 def lines_in(record: str, batch: pa.RecordBatch) -> Iterator[bytes]:

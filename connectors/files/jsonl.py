@@ -4,7 +4,6 @@ import contextlib
 import os
 import stat
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -13,6 +12,7 @@ from zlib import crc32
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import DynamicSink, FixedPartitionedSink, StatefulSinkPartition, StatelessSinkPartition
 
+from beepgpt import clock
 from beepgpt.connectors.callbacks import never, nothing
 from beepgpt.errors import CannotRead, CannotWrite, NoSuchInput, NoSuchPlace, cannot_write, cut_short
 from beepgpt.lenient_json import is_cut_short
@@ -228,7 +228,7 @@ class _JsonlSinkPartition(StatefulSinkPartition[bytes, WrittenState]):
         return self._days[-1][1]
 
     def _today(self) -> int:
-        return 0 if self._kept is None else int(time.time() // A_DAY)
+        return 0 if self._kept is None else int(clock.now() // A_DAY)
 
     def write_batch(self, values: list[bytes]) -> None:
         blob = b"".join(values)

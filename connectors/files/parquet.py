@@ -8,7 +8,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -37,6 +37,8 @@ UNFINISHED = f"{TABLE}.unfinished"
 """The end of the name of a file that is being written: a kill leaves it."""
 _PART = re.compile(r"(\.?)part-(\d{2,})(?:-(\d{5,}))?\.parquet(\.unfinished)?")
 
+TableItem = bytes | list[bytes]
+"""A blob of whole lines, or lines that may have packed columns (arrow_rows.py)."""
 PartsState = tuple[int, tuple[bytes, ...]]
 """Of a folder: the parts that are whole, and lines that are in none of them yet."""
 
@@ -182,7 +184,8 @@ class TableFile:
             self._pending.popleft().result()
 
     def _append(self, lines: list[bytes]) -> None:
-        self._batches.append(_arrow(self.path).batch_of(self._record, lines))
+        for _, rows in groupby(lines, _arrow(self.path).is_packed):  # a store of an older version may hold lines
+            self._batches.append(_arrow(self.path).batch_of(self._record, list(rows)))
         if sum(each.num_rows for each in self._batches) >= ROW_GROUP:
             self._flush()
 
@@ -220,7 +223,7 @@ class TableFile:
             self._file.close()
 
 
-class ParquetSink(FixedPartitionedSink[bytes, PartsState]):
+class ParquetSink(FixedPartitionedSink[TableItem, PartsState]):
     """Writes lines of one kind of record as rows of a table.
 
     A file is written from its beginning, and is whole once the run has ended or was stopped. A folder of parts can be gone on with: each
@@ -309,7 +312,7 @@ class ParquetSink(FixedPartitionedSink[bytes, PartsState]):
         return _TablePartition(self, resume_state or (0, ()))
 
 
-class _TablePartition(StatefulSinkPartition[bytes, PartsState]):
+class _TablePartition(StatefulSinkPartition[TableItem, PartsState]):
     def __init__(self, sink: ParquetSink, state: PartsState) -> None:
         self._sink = sink
         self._whole, waiting = state
@@ -325,9 +328,9 @@ class _TablePartition(StatefulSinkPartition[bytes, PartsState]):
                 if each.number is not None and each.number >= self._whole:
                     each.path.unlink()
 
-    def write_batch(self, values: list[bytes]) -> None:
-        for blob in values:
-            self._waiting += blob.split(b"\n")[:-1]
+    def write_batch(self, values: list[TableItem]) -> None:
+        for each in values:
+            self._waiting += each if isinstance(each, list) else each.split(b"\n")[:-1]
         while len(self._waiting) >= BATCH:
             self._write(self._waiting[:BATCH])
             del self._waiting[:BATCH]
@@ -388,13 +391,7 @@ def lines_of(path: Path, record: str) -> Generator[bytes, None, None]:
             with pq.ParquetFile(part) as file:
                 if missing := [name for name in schema.names if name not in file.schema_arrow.names]:
                     raise CannotRead(f"{part}: is no table of {record}s of beepgpt: the column {missing[0]} is missing")
-                before = 0
-                for batch in file.iter_batches(BATCH, columns=schema.names):
-                    found = pa.record_batch([batch.column(field.name).cast(field.type) for field in schema], schema=schema)
-                    if fault := rows.fault_in(record, found):
-                        raise CannotRead(f"{part}: column {fault[0]} of row {before + fault[1] + 1:,} {fault[2]}: make the table again")
-                    yield from rows.lines_in(record, found)
-                    before += batch.num_rows
+                yield from rows.checked_lines(record, file.iter_batches(BATCH, columns=schema.names), str(part))
         except (pa.ArrowException, OSError) as error:
             raise _unreadable(part, error) from error
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from beepgpt import clock
 from beepgpt.connectors.log.errors import TopicChanged
 from beepgpt.connectors.log.records import Topic
 from beepgpt.connectors.log.source import ENOUGH, Bounds, LogPartition, LogSource, PartitionReader, check_same
@@ -126,7 +127,7 @@ class SqliteReader(PartitionReader):
         """Raise if the topic is gone or another one; reports the lag."""
         source = self._source
         self._next_check = time.monotonic() + source.check_every
-        asked = int(time.time() * 1e6)
+        asked = int(clock.now() * 1e6)
         if self._inode_now() != self._inode:
             if (now := files.describe(source.path)) is not None:
                 check_same(source.topic, now, source.place)

@@ -18,6 +18,7 @@ from uuid import uuid4
 
 import orjson
 
+from beepgpt import clock
 from beepgpt.connectors.log import errors
 from beepgpt.connectors.log.errors import LogFailed, NotDelivered, NoTopic, TopicInUse
 from beepgpt.connectors.log.records import DEFAULT_LIMIT, Record, Topic, TopicSpec
@@ -310,7 +311,7 @@ def clean(base: sqlite3.Connection, numbers: Collection[int] | None = None) -> I
 
     What was removed may still stand in the file (`write_anew`) and in the write-ahead log (`empty_wal`).
     """
-    settings, now_ms = settings_in(base), int(time.time() * 1000)
+    settings, now_ms = settings_in(base), int(clock.now() * 1000)
     policy, retention = settings["cleanup.policy"], int(settings["retention.ms"])
     for number in bounds_in(base) if numbers is None else numbers:
         low, high = number << BITS, (number + 1) << BITS

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
+from beepgpt import clock
 from beepgpt.connectors.log.errors import NotDelivered
 from beepgpt.connectors.log.records import FittedRecord, OutgoingRecord, Placing
 from beepgpt.connectors.log.sink import LogWriter
@@ -152,7 +152,7 @@ class SqliteWriter(LogWriter):
 
     def _append(self, batch: list[FittedRecord]) -> None:
         """Write records at the next offsets of their partitions, and move these on, in one transaction."""
-        base, now = self._base, int(time.time() * 1000)
+        base, now = self._base, int(clock.now() * 1000)
         with files.transaction(base):
             after = {number: bound[1] for number, bound in files.bounds_in(base).items()}
             rows = []

@@ -17,8 +17,8 @@ from beepgpt.alerts.predictions import NoPrediction, read_prediction, shortened
 from beepgpt.alerts.store import AlertStore
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import HOUR, MINUTE, SECOND
+from beepgpt.simulation.slack.alerts_api import problems_of
 from tests.support.alerts import NOON, InMemoryHistory, deletion, prediction
-from tests.support.slack_web_api import problems_of
 
 PEOPLE = ("ana", "bo", "cy", "di")
 CHANNELS = ("C1", "C2")

@@ -21,12 +21,13 @@ from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY, HOUR, MINUTE, SECOND
 from beepgpt.dataflows.alerts import AlertSink
 from beepgpt.errors import SlackFailed
+from beepgpt.simulation.slack.alerts_api import AlertedWorkspace
 from tests.support.alerts import NOON, Clock, Office, deletion, outcome, prediction
-from tests.support.slack_web_api import TOKEN, Workspace
+from tests.support.slack_web_api import TOKEN
 from tests.support.strangers import stranger
 
 
-def test_somebody_is_alerted_with_a_link_an_excerpt_a_reason_and_buttons(tmp_path: Path, slack: Workspace):
+def test_somebody_is_alerted_with_a_link_an_excerpt_a_reason_and_buttons(tmp_path: Path, slack: AlertedWorkspace):
     """Nothing is unfurled, nobody is called, and the message can be found again by its id."""
     office = Office(tmp_path, slack)
     office.opt_in("bo")
@@ -43,7 +44,7 @@ def test_somebody_is_alerted_with_a_link_an_excerpt_a_reason_and_buttons(tmp_pat
     assert "build" not in json.dumps(office.forwarded), "what was written goes to Slack alone"
 
 
-def test_only_who_may_see_the_channel_is_alerted(tmp_path: Path, slack: Workspace):
+def test_only_who_may_see_the_channel_is_alerted(tmp_path: Path, slack: AlertedWorkspace):
     """A member of a private channel; any full member of a public one; no guest, nobody who left, and nobody in doubt."""
     slack.user("guest", is_restricted=True)
     slack.user("stranger", team_id="T2")
@@ -63,7 +64,7 @@ def test_only_who_may_see_the_channel_is_alerted(tmp_path: Path, slack: Workspac
 
 
 @pytest.mark.parametrize("hidden", ["is_private", "is_channel"])
-def test_a_channel_that_slack_does_not_call_public_is_its_members_alone(slack: Workspace, hidden: str):
+def test_a_channel_that_slack_does_not_call_public_is_its_members_alone(slack: AlertedWorkspace, hidden: str):
     """An answer that leaves a flag out is a doubt: a full member of the workspace who is none of the channel may not see it."""
     messenger = SlackMessenger(TOKEN, slack.url)
     seen = [messenger.may_see(each, "C1", messenger.person(each)) for each in ("bo", "di")]
@@ -73,7 +74,7 @@ def test_a_channel_that_slack_does_not_call_public_is_its_members_alone(slack: W
     assert (seen, in_doubt) == ([True, True], [True, False])
 
 
-def test_slacks_rates_are_kept(tmp_path: Path, slack: Workspace):
+def test_slacks_rates_are_kept(tmp_path: Path, slack: AlertedWorkspace):
     """About one message a second to one person; Retry-After is obeyed; others don't wait for it."""
     office = Office(tmp_path, slack, policy={"per_hour": 10})
     office.opt_in("bo", "cy")
@@ -89,7 +90,7 @@ def test_slacks_rates_are_kept(tmp_path: Path, slack: Workspace):
     assert any(each.args["channel"] != first.args["channel"] and each.at - first.at < 1.0 for each in later)
 
 
-def test_who_is_written_to_too_often_holds_up_nobody_else(tmp_path: Path, slack: Workspace):
+def test_who_is_written_to_too_often_holds_up_nobody_else(tmp_path: Path, slack: AlertedWorkspace):
     """Bo's conversation is at its limit for half a minute: Cy and Di are alerted, the webhook is called; and a pause is no try."""
     got: list[str] = []
 
@@ -112,7 +113,7 @@ def test_who_is_written_to_too_often_holds_up_nobody_else(tmp_path: Path, slack:
     assert (dm["user"], dm["tries"]) == ("bo", 0) and office.counts["slack_busy"] == 1
 
 
-def test_now_and_then_no_answer_makes_no_long_pauses(tmp_path: Path, slack: Workspace):
+def test_now_and_then_no_answer_makes_no_long_pauses(tmp_path: Path, slack: AlertedWorkspace):
     """Each pause is the first one where something got through in between; an outage's are longer and longer."""
     office = Office(tmp_path, slack, policy={"per_hour": 100})
     people = [f"u{number}" for number in range(12)]
@@ -128,7 +129,7 @@ def test_now_and_then_no_answer_makes_no_long_pauses(tmp_path: Path, slack: Work
     assert time.monotonic() - began < 25, "and not 1 + 2 + 4 + 8 + 16"
 
 
-def test_a_limit_of_the_app_holds_up_all_messages_and_nothing_else(tmp_path: Path, slack: Workspace):
+def test_a_limit_of_the_app_holds_up_all_messages_and_nothing_else(tmp_path: Path, slack: AlertedWorkspace):
     """When a second conversation is refused, too, no third one is tried; what is not a message goes on."""
     office = Office(tmp_path, slack)
     office.opt_in("bo", "cy", "di")
@@ -148,7 +149,7 @@ def test_a_limit_of_the_app_holds_up_all_messages_and_nothing_else(tmp_path: Pat
 
 @pytest.mark.parametrize("ahead", [0, 4 * 60, -4 * 60])
 @pytest.mark.parametrize("fault", ["done", "done500", "wait:2"])
-def test_what_was_sent_without_an_answer_is_found_and_not_sent_again(tmp_path: Path, slack: Workspace, fault: str, ahead: int):
+def test_what_was_sent_without_an_answer_is_found_and_not_sent_again(tmp_path: Path, slack: AlertedWorkspace, fault: str, ahead: int):
     """The DM stands in the conversation, under its id, though Slack's clock be minutes off."""
     office = Office(tmp_path, slack, timeout=1)
     slack.clock = lambda: office.clock() / SECOND + ahead
@@ -163,7 +164,7 @@ def test_what_was_sent_without_an_answer_is_found_and_not_sent_again(tmp_path: P
 
 
 @pytest.mark.parametrize("fault", ["drop", "500", "html"])
-def test_what_certainly_is_not_there_is_sent_again_once(tmp_path: Path, slack: Workspace, fault: str):
+def test_what_certainly_is_not_there_is_sent_again_once(tmp_path: Path, slack: AlertedWorkspace, fault: str):
     """It was looked up first; a second time it stays unknown, and is counted."""
     office = Office(tmp_path, slack)
     office.opt_in("bo", "cy")
@@ -179,7 +180,7 @@ def test_what_certainly_is_not_there_is_sent_again_once(tmp_path: Path, slack: W
     assert office.counts["looked_up:due"] == 1 and office.counts["letters_unknown"] == 1
 
 
-def test_what_stays_unknown_is_counted_and_not_sent_again(tmp_path: Path, slack: Workspace):
+def test_what_stays_unknown_is_counted_and_not_sent_again(tmp_path: Path, slack: AlertedWorkspace):
     """Nobody may read the conversation."""
     office = Office(tmp_path, slack)
     office.opt_in("bo")
@@ -193,7 +194,7 @@ def test_what_stays_unknown_is_counted_and_not_sent_again(tmp_path: Path, slack:
     assert len(slack.sent_to("bo")) == 1 and office.counts["letters_unknown"] == 1
 
 
-def test_what_alerts_show_of_a_prediction_that_is_gone_goes(tmp_path: Path, slack: Workspace):
+def test_what_alerts_show_of_a_prediction_that_is_gone_goes(tmp_path: Path, slack: AlertedWorkspace):
     """A tombstone of it: the DM stays as a link, without text; it is counted, and changes no other."""
     office = Office(tmp_path, slack)
     office.opt_in("bo")
@@ -211,7 +212,9 @@ def test_what_alerts_show_of_a_prediction_that_is_gone_goes(tmp_path: Path, slac
 
 
 @pytest.mark.parametrize(("is_there", "ahead"), [(True, 0), (True, 4 * 60), (True, -4 * 60), (False, 0)])
-def test_what_was_unknown_is_looked_for_again_when_its_message_is_deleted(tmp_path: Path, slack: Workspace, is_there: bool, ahead: int):
+def test_what_was_unknown_is_looked_for_again_when_its_message_is_deleted(
+    tmp_path: Path, slack: AlertedWorkspace, is_there: bool, ahead: int
+):
     """A DM that stood there all the time is deleted, though Slack's clock be minutes off; one that is nowhere is counted, and asked for
     once."""
     office = Office(tmp_path, slack)
@@ -244,7 +247,7 @@ def edited(ts: int, text: str, at: int, channel: str = "C1") -> bytes:
     return json.dumps({**event, "ts": ts_text(at), "event_ts": ts_text(at)}).encode()
 
 
-def test_an_edited_message_changes_what_was_sent(tmp_path: Path, slack: Workspace):
+def test_an_edited_message_changes_what_was_sent(tmp_path: Path, slack: AlertedWorkspace):
     """By the prediction that the edit made, or by the event itself; the newest text counts, in whatever order they come."""
     office = Office(tmp_path, slack)
     office.opt_in("bo")
@@ -276,7 +279,7 @@ def test_an_edited_message_changes_what_was_sent(tmp_path: Path, slack: Workspac
     assert office.counts["letters_not_changed"] == 1 and slack.sent_to("bo") == [], "what can't be changed can still be taken back"
 
 
-def test_an_edit_that_came_too_late_for_the_flow_stays(tmp_path: Path, slack: Workspace):
+def test_an_edit_that_came_too_late_for_the_flow_stays(tmp_path: Path, slack: AlertedWorkspace):
     """Predictions go on with the old text, which its author took away."""
     office = Office(tmp_path, slack)
     office.opt_in("bo")
@@ -289,7 +292,7 @@ def test_an_edit_that_came_too_late_for_the_flow_stays(tmp_path: Path, slack: Wo
     assert "nothing" in slack.sent_to("bo")[0]["text"] and "a-secret" not in json.dumps(slack.sent_to("bo"))
 
 
-def test_an_edit_is_not_shown_to_who_left_the_channel(tmp_path: Path, slack: Workspace):
+def test_an_edit_is_not_shown_to_who_left_the_channel(tmp_path: Path, slack: AlertedWorkspace):
     """What was written there since is no more theirs than a new message; nor is what it says now worth keeping."""
     office = Office(tmp_path, slack)
     office.opt_in("cy")
@@ -303,7 +306,7 @@ def test_an_edit_is_not_shown_to_who_left_the_channel(tmp_path: Path, slack: Wor
     assert "a-secret" not in shown and "no longer shown" in shown and office.counts["letters_updated"] == 1
 
 
-def test_a_deletion_does_not_wait_until_it_is_known_who_may_see_an_edit(tmp_path: Path, slack: Workspace):
+def test_a_deletion_does_not_wait_until_it_is_known_who_may_see_an_edit(tmp_path: Path, slack: AlertedWorkspace):
     """Slack has no time for the one: the other is done meanwhile."""
     office = Office(tmp_path, slack)
     office.opt_in("bo", "cy")
@@ -321,7 +324,7 @@ def test_a_deletion_does_not_wait_until_it_is_known_who_may_see_an_edit(tmp_path
     assert time.monotonic() - began < 25 and "a new text" not in json.dumps(slack.sent_to("bo")) and len(office.store.dms_to_change()) == 1
 
 
-def test_what_another_process_edits_while_slack_is_asked_is_not_lost(tmp_path: Path, slack: Workspace):
+def test_what_another_process_edits_while_slack_is_asked_is_not_lost(tmp_path: Path, slack: AlertedWorkspace):
     """Before a DM is sent it shows the new text; while it is changed, it is changed once more."""
     other = AlertStore(tmp_path / "alerts.sqlite")
     texts = ["second", "third", "fourth"]
@@ -347,7 +350,7 @@ def test_what_another_process_edits_while_slack_is_asked_is_not_lost(tmp_path: P
     other.close()
 
 
-def test_what_could_not_be_changed_is_taken_back_when_its_own_message_is_deleted(tmp_path: Path, slack: Workspace):
+def test_what_could_not_be_changed_is_taken_back_when_its_own_message_is_deleted(tmp_path: Path, slack: AlertedWorkspace):
     """Another message of its window went first, and Slack took no change any more."""
     office = Office(tmp_path, slack)
     office.opt_in("bo")
@@ -391,7 +394,7 @@ def test_a_webhook_that_redirects_is_tried_again_and_then_given_up_and_told(tmp_
     assert [f"redirects to {place} (HTTP 302)" in str(vars(each)) for each in caplog.records if "is given up" in each.message] == [True]
 
 
-def test_an_edit_before_anything_is_sent_is_what_is_sent(tmp_path: Path, slack: Workspace):
+def test_an_edit_before_anything_is_sent_is_what_is_sent(tmp_path: Path, slack: AlertedWorkspace):
     """And one of a deleted message's excerpt brings nothing back."""
     office = Office(tmp_path, slack)
     office.opt_in("bo")
@@ -406,7 +409,7 @@ def test_an_edit_before_anything_is_sent_is_what_is_sent(tmp_path: Path, slack: 
     assert "secret" not in json.dumps(slack.sent_to("bo")) and "no longer shown" in json.dumps(slack.sent_to("bo"))
 
 
-def test_an_alert_that_waited_too_long_is_not_given(tmp_path: Path, slack: Workspace):
+def test_an_alert_that_waited_too_long_is_not_given(tmp_path: Path, slack: AlertedWorkspace):
     """Slack was busy for longer than max_alert_age."""
     office = Office(tmp_path, slack)
     office.opt_in("bo")
@@ -419,7 +422,7 @@ def test_an_alert_that_waited_too_long_is_not_given(tmp_path: Path, slack: Works
     assert slack.sent_to("bo") == [] and office.counts["refused:too_old"] == 1
 
 
-def test_who_changed_their_mind_or_joined_in_is_not_alerted(tmp_path: Path, slack: Workspace):
+def test_who_changed_their_mind_or_joined_in_is_not_alerted(tmp_path: Path, slack: AlertedWorkspace):
     """All is asked again just before it is sent."""
     office = Office(tmp_path, slack)
     office.opt_in("bo", "cy", "di")
@@ -438,7 +441,7 @@ def test_who_changed_their_mind_or_joined_in_is_not_alerted(tmp_path: Path, slac
     }
 
 
-def test_a_deleted_message_leaves_dms_and_app_home(tmp_path: Path, slack: Workspace):
+def test_a_deleted_message_leaves_dms_and_app_home(tmp_path: Path, slack: AlertedWorkspace):
     """The one that it was about takes the DM with it; another one takes the excerpt."""
     office = Office(tmp_path, slack)
     office.opt_in("bo", "cy")
@@ -464,7 +467,7 @@ def test_a_deleted_message_leaves_dms_and_app_home(tmp_path: Path, slack: Worksp
     assert b"secret" not in (tmp_path / "alerts.sqlite").read_bytes()
 
 
-def test_a_message_that_was_deleted_first_alerts_nobody(tmp_path: Path, slack: Workspace):
+def test_a_message_that_was_deleted_first_alerts_nobody(tmp_path: Path, slack: AlertedWorkspace):
     """The deletion may be read before the prediction, and Slack may know of it before we do."""
     slack.missing.add(("C1", ts_text(NOON + SECOND)))
     office = Office(tmp_path, slack)
@@ -478,7 +481,7 @@ def test_a_message_that_was_deleted_first_alerts_nobody(tmp_path: Path, slack: W
     assert office.counts["passed:deleted"] == 1 and office.counts["refused:deleted"] == 1
 
 
-def test_less_likely_ones_come_once_a_day(tmp_path: Path, slack: Workspace):
+def test_less_likely_ones_come_once_a_day(tmp_path: Path, slack: AlertedWorkspace):
     """At the time that is set, where the person is; what was deleted since is not in it, and what is deleted later leaves it."""
     office = Office(tmp_path, slack, digest_at=15 * 60)
     slack.users["bo"]["tz"] = "Europe/Berlin"  # UTC+1
@@ -507,7 +510,7 @@ def test_less_likely_ones_come_once_a_day(tmp_path: Path, slack: Workspace):
     assert len(slack.sent_to("bo")) == 1, "nothing new, no digest"
 
 
-def test_app_home_changes_what_somebody_gets(tmp_path: Path, slack: Workspace):
+def test_app_home_changes_what_somebody_gets(tmp_path: Path, slack: AlertedWorkspace):
     """Opening it shows it; each of its fields is heard; buttons below an alert are counted, the last word of each."""
     office = Office(tmp_path, slack)
     opened = {"type": "event_callback", "event": {"type": "app_home_opened", "user": "bo", "tab": "home"}}
@@ -542,7 +545,7 @@ def test_app_home_changes_what_somebody_gets(tmp_path: Path, slack: Workspace):
     assert (office.counts["feedback:good"], office.counts["feedback:bad"], office.counts["feedback:unknown_alert"]) == (0, 1, 1)
 
 
-def test_a_token_that_does_nothing_stops_with_what_to_do(slack: Workspace):
+def test_a_token_that_does_nothing_stops_with_what_to_do(slack: AlertedWorkspace):
     """Before anybody is alerted: a wrong token, or a scope that is missing."""
     with pytest.raises(SlackFailed, match=r"slack\.bot_token"):
         SlackMessenger("xoxb-wrong", slack.url).check()
@@ -551,7 +554,7 @@ def test_a_token_that_does_nothing_stops_with_what_to_do(slack: Workspace):
         SlackMessenger(TOKEN, slack.url).check()
 
 
-def test_logs_hold_nothing_that_people_wrote(tmp_path: Path, slack: Workspace, caplog: pytest.LogCaptureFixture):
+def test_logs_hold_nothing_that_people_wrote(tmp_path: Path, slack: AlertedWorkspace, caplog: pytest.LogCaptureFixture):
     """Whatever goes wrong, and however much is logged."""
     caplog.set_level(logging.DEBUG)
     office = Office(tmp_path, slack, timeout=1)
@@ -583,7 +586,7 @@ def test_a_flow_may_decide_in_its_own_process(tmp_path: Path):
     store.close()
 
 
-def test_nobody_is_alerted_to_old_things(tmp_path: Path, slack: Workspace):
+def test_nobody_is_alerted_to_old_things(tmp_path: Path, slack: AlertedWorkspace):
     """A topic that is read again, or predictions of a rebuild, tell nobody; the clock decides, and the flow's own word."""
     office = Office(tmp_path, slack, clock=Clock(NOON + HOUR))
     office.opt_in("bo")

@@ -11,13 +11,13 @@ import pytest
 
 from beepgpt.alerts.interests import MOST_CHARACTERS, REST, EmbeddingMatcher
 from beepgpt.alerts.store import AlertStore
+from beepgpt.clock import now_us
 from beepgpt.connectors.openai.answers import read_vectors
 from beepgpt.connectors.openai.client import Client
 from beepgpt.connectors.openai.values import Provider
 from beepgpt.conversations.rules import SECOND
 from beepgpt.errors import BadAnswer, NotAllowed
 from beepgpt.labeling.redaction import redact
-from beepgpt.runtime.clock import now_us
 from tests.support import run_program
 from tests.support.alerts import prediction
 from tests.support.openai_server import KEY, Server, serving

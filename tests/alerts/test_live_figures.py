@@ -8,8 +8,8 @@ import pytest
 
 from beepgpt.alerts.reading import closing_account
 from beepgpt.conversations.rules import DAY, HOUR, MINUTE, SECOND
+from beepgpt.simulation.slack.alerts_api import AlertedWorkspace
 from tests.support.alerts import NOON, Office, outcome, prediction
-from tests.support.slack_web_api import Workspace
 
 
 def answers(office: Office) -> dict[str, int]:
@@ -32,7 +32,7 @@ def test_who_joined_counts_once_their_day_is_over(tmp_path: Path):
     assert closing_account(office.store, 0.5)["right"] == 0.5
 
 
-def test_who_had_posted_before_the_alert_came_has_not_joined(tmp_path: Path, slack: Workspace):
+def test_who_had_posted_before_the_alert_came_has_not_joined(tmp_path: Path, slack: AlertedWorkspace):
     """Whatever they post later. The alert is made five seconds after the prompt, and Slack has its DM ten seconds after it."""
     office = Office(tmp_path, slack)
     slack.clock = lambda: NOON / SECOND + 10

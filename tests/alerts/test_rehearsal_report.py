@@ -91,3 +91,19 @@ def test_what_is_gained_over_a_rule_has_its_interval(found: dict[str, Any]):
     assert (ours["name"], ours["gain"]) == ("the model, from 50 %", None)
     assert latest == {"value": 0.52632, "low": 0.22506, "high": 0.74277, "count": 18, "conversations": 18}
     assert most == {"value": 0.13743, "low": -0.13622, "high": 0.37837, "count": 18, "conversations": 18}
+
+
+def test_an_oracle_shows_the_most_that_can_be_had(found: dict[str, Any]):
+    """It alerts those whom the model names and who join, each of them once, and nobody else."""
+    oracle = found["oracle"]
+
+    assert (oracle["name"], oracle["alerts"], oracle["people"]) == ("the most that can be had", 10, 2)
+    assert (oracle["joined"], oracle["announced"]) == (1.0, round(10 / 19, 4))
+
+
+def test_a_report_shows_how_alerts_spread_over_people(found: dict[str, Any]):
+    """Of twenty alerts, one on each day, Bo got the first twelve and Ed the rest; under a cap those beyond are listed, as nights are."""
+    rows = {row["cap"]: (row["over"], row["alerts"], row["listed"], row["people"]) for row in found["caps"]}
+
+    assert found["tenth"] == {"people": 1, "alerts": 12}
+    assert rows == {1: (2, 4, 19, 2), 2: (2, 7, 16, 2), 5: (2, 16, 7, 2)}

@@ -14,8 +14,8 @@ from beepgpt.alerts.store import AlertStore
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY, HOUR, MINUTE, SECOND
 from beepgpt.errors import SlackFailed
+from beepgpt.simulation.slack.alerts_api import AlertedWorkspace
 from tests.support.alerts import NOON, Office, deletion, prediction
-from tests.support.slack_web_api import Workspace
 
 DATA = Path(__file__).parent / "data"
 
@@ -43,7 +43,7 @@ def test_a_store_of_a_release_before_keeps_everything_that_people_asked_for(tmp_
     store.close()
 
 
-def test_a_store_of_a_release_before_alerts_nobody_twice(tmp_path: Path, slack: Workspace):
+def test_a_store_of_a_release_before_alerts_nobody_twice(tmp_path: Path, slack: AlertedWorkspace):
     """A direct message that was sent is not sent again; one that was in flight is looked up before it is."""
     restored("store_v3.sql", tmp_path / "alerts.sqlite")
     office = Office(tmp_path, slack)
@@ -285,7 +285,7 @@ def asked(office: Office, number: int, *, window: int = 1, people: tuple[str, ..
     office.apply("prediction", prediction(messages[-1][0], window=messages, people=dict.fromkeys(people, p)))
 
 
-def test_a_lost_store_alerts_nobody_twice_and_hourly_limits_go_on(tmp_path: Path, slack: Workspace):
+def test_a_lost_store_alerts_nobody_twice_and_hourly_limits_go_on(tmp_path: Path, slack: AlertedWorkspace):
     """Slack has the DMs: each person's are asked for once, before the first alert. Whoever opts in again gets none of them again."""
     office = Office(tmp_path, slack)
     slack.clock = lambda: office.clock() / SECOND
@@ -316,7 +316,7 @@ def test_a_lost_store_alerts_nobody_twice_and_hourly_limits_go_on(tmp_path: Path
     assert len(slack.calls("conversations.history")) == 2
 
 
-def test_a_digest_that_was_sent_before_shows_nothing_again_and_does_not_count_for_the_hour(tmp_path: Path, slack: Workspace):
+def test_a_digest_that_was_sent_before_shows_nothing_again_and_does_not_count_for_the_hour(tmp_path: Path, slack: AlertedWorkspace):
     """Its metadata names the conversations that it shows."""
     office = Office(tmp_path, slack, digest_at=0)
     slack.clock = lambda: office.clock() / SECOND
@@ -338,7 +338,7 @@ def test_a_digest_that_was_sent_before_shows_nothing_again_and_does_not_count_fo
     assert len(slack.sent_to("bo")) == 2 and again.counts["refused:told_before"] == 1
 
 
-def test_a_digest_comes_once_on_a_day_of_its_reader(tmp_path: Path, slack: Workspace):
+def test_a_digest_comes_once_on_a_day_of_its_reader(tmp_path: Path, slack: AlertedWorkspace):
     """At eight in the morning in Tokyo, where an hour later another day begins for those who go by UTC."""
     office = Office(tmp_path, slack, digest_at=8 * 60)
     slack.clock = lambda: office.clock() / SECOND
@@ -353,7 +353,7 @@ def test_a_digest_comes_once_on_a_day_of_its_reader(tmp_path: Path, slack: Works
         assert len(slack.sent_to("bo")) == digests, minutes
 
 
-def test_a_long_digest_names_each_of_its_conversations(tmp_path: Path, slack: Workspace):
+def test_a_long_digest_names_each_of_its_conversations(tmp_path: Path, slack: AlertedWorkspace):
     """Twenty alerts have more keys than a message's metadata takes: newer points of each of their sessions alert nobody again."""
     office = Office(tmp_path, slack, digest_at=12 * 60 + 1)
     slack.clock = lambda: office.clock() / SECOND
@@ -378,7 +378,7 @@ def test_a_long_digest_names_each_of_its_conversations(tmp_path: Path, slack: Wo
 
 
 @pytest.mark.parametrize("method", ["conversations.open", "conversations.history"])
-def test_while_slack_does_not_show_what_was_sent_before_it_is_asked_again(tmp_path: Path, slack: Workspace, method: str):
+def test_while_slack_does_not_show_what_was_sent_before_it_is_asked_again(tmp_path: Path, slack: AlertedWorkspace, method: str):
     """Once a minute, for that person alone: an app that somebody mends meanwhile sends nothing twice."""
     office = Office(tmp_path, slack)
     slack.clock = lambda: office.clock() / SECOND
@@ -415,7 +415,7 @@ def test_while_slack_does_not_show_what_was_sent_before_it_is_asked_again(tmp_pa
     assert slack.sent_to("bo")[0] == sent and again.counts["restores_refused"] == 2
 
 
-def test_who_is_gone_is_not_asked_about_again(tmp_path: Path, slack: Workspace):
+def test_who_is_gone_is_not_asked_about_again(tmp_path: Path, slack: AlertedWorkspace):
     """No message of ours can be there."""
     office = Office(tmp_path, slack, born=NOON)
     office.opt_in("bo")
@@ -427,7 +427,7 @@ def test_who_is_gone_is_not_asked_about_again(tmp_path: Path, slack: Workspace):
     assert slack.calls("conversations.history") == []
 
 
-def test_a_missing_scope_ends_the_run_and_restores_nobody(tmp_path: Path, slack: Workspace):
+def test_a_missing_scope_ends_the_run_and_restores_nobody(tmp_path: Path, slack: AlertedWorkspace):
     """The next run asks again."""
     office = Office(tmp_path, slack, born=NOON)
     office.opt_in("bo")

@@ -12,9 +12,9 @@ from hypothesis import given
 from beepgpt.alerts.deciding import AlertDecider
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import MINUTE, Bots
+from beepgpt.simulation.slack.alerts_api import AlertedWorkspace
 from tests.support.alert_worlds import NOON, AlertRun, Defaults, Step, World, worlds
 from tests.support.alerts import Office, deletion, prediction
-from tests.support.slack_web_api import Workspace
 
 
 @given(worlds())
@@ -200,7 +200,7 @@ def test_what_was_sent_counts_for_the_hour_though_it_may_not_be_shown_any_more(t
 
 
 @pytest.mark.parametrize("became", ["deleted", "unknown"])
-def test_a_dm_that_was_deleted_or_never_confirmed_counts_for_the_hour_too(tmp_path: Path, slack: Workspace, became: str):
+def test_a_dm_that_was_deleted_or_never_confirmed_counts_for_the_hour_too(tmp_path: Path, slack: AlertedWorkspace, became: str):
     """Its reader had it, or may have had it, though they left the channel since and the alert is dropped."""
     later = [0.0]
     office = Office(tmp_path, slack, policy={"per_hour": 1}, monotonic=lambda: time.monotonic() + later[0])
@@ -227,7 +227,7 @@ def test_a_dm_that_was_deleted_or_never_confirmed_counts_for_the_hour_too(tmp_pa
     assert (office.counts["answer:direct"], office.counts["answer:list"], len(slack.calls("chat.postMessage"))) == (1, 1, 1)
 
 
-def test_a_prediction_counts_from_the_threshold_of_its_own_model_on(tmp_path: Path, slack: Workspace):
+def test_a_prediction_counts_from_the_threshold_of_its_own_model_on(tmp_path: Path, slack: AlertedWorkspace):
     """Also those of the model before, that still come; and a message that waits is judged by its own model's once more."""
     thresholds = {"before": 0.5, "now": 0.9, "": 0.9}
     office = Office(tmp_path, slack, policy={"thresholds": thresholds.__getitem__})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,7 @@ def planted(place: int, value: object) -> Callable[[list[object]], list[object]]
 def features_of(table: Path, row: int) -> tuple[str, list[str], list[str]]:
     """The id, the candidates and the answer of a row."""
     found = pq.read_table(table).slice(row, 1).to_pylist()[0]
-    return found["id"], found["user"], found["answer"]
+    return found["id"], found["candidates_user"], found["answer"]
 
 
 @pytest.mark.parametrize("formats", [("candidates",), ("chat", "candidates"), ("candidates", "examples")])
@@ -169,7 +170,7 @@ def test_a_feature_that_knows_the_answer_is_named(tmp_path: Path, formats: tuple
         assert isinstance(of_row, list)
         return planted(row, [0.9 if user == who else value for user, value in zip(people, of_row, strict=True)])(values)
 
-    with_column(table, "closeness", to_the_answerer)
+    with_column(table, "candidates_closeness", to_the_answerer)
     audit = audit_of(table.parent)
 
     assert set(broken(audit)) == {1}
@@ -177,21 +178,22 @@ def test_a_feature_that_knows_the_answer_is_named(tmp_path: Path, formats: tuple
     assert finding.count == 1
     [instance] = finding.examples
     assert instance.where == f"candidates_train.parquet, row {row + 1:,} ({identity})"
-    assert instance.why.startswith(f"its column closeness of {who} is 0.9, where ")
+    assert instance.why.startswith(f"its column candidates_closeness of {who} is 0.9, where ")
 
 
+AT_ONCE = datetime(1970, 1, 1, tzinfo=UTC)
 COLUMNS_CHANGED: dict[str, tuple[object, int]] = {
     "answer": (["UNOBODY"], 3),
-    "settled_ts": (1, 3),
-    "prompt_ts": (1, 1),
+    "settled_ts": (AT_ONCE, 3),
+    "prompt_ts": (AT_ONCE, 1),
     "speakers": (77, 1),
     "author": ("UNOBODY", 1),
     "window_user": (["UNOBODY"], 1),
-    "window_ts": ([1], 1),
+    "window_ts": ([AT_ONCE], 1),
     "conversation": ("C0:1.000000:thread", 1),
     "channel": ("C0", 1),
     "prompt_tokens": (77, 1),
-    "user": (["UNOBODY"], 1),
+    "candidates_user": (["UNOBODY"], 1),
 }
 
 

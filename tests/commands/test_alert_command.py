@@ -19,6 +19,7 @@ import pytest
 from slack_sdk.signature import SignatureVerifier
 
 from beepgpt.alerts.store import AlertStore
+from beepgpt.clock import now_us
 from beepgpt.commands.alert import say_threshold, threshold_of
 from beepgpt.commands.rehearse import keep
 from beepgpt.config.settings import read_settings
@@ -28,7 +29,7 @@ from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY, HOUR, SECOND, Rules, shaping_settings
 from beepgpt.errors import BadCommand
-from beepgpt.runtime.clock import now_us
+from beepgpt.simulation.slack.alerts_api import AlertedWorkspace
 from beepgpt.simulation.workspace import Plan, write_export
 from beepgpt.training.folder import METRICS
 from beepgpt.training.live import name_of
@@ -37,7 +38,7 @@ from tests.support.alerts import outcome, prediction
 from tests.support.broker import Broker, GivenBroker
 from tests.support.kafka import KEPT, address, started
 from tests.support.scoring import save
-from tests.support.slack_web_api import TOKEN, Workspace
+from tests.support.slack_web_api import TOKEN
 from tests.support.speed import wait_until
 from tests.support.strangers import stranger
 from tests.training.test_live import pair
@@ -45,7 +46,7 @@ from tests.training.test_live import pair
 SECRET = "a-secret-word"
 
 
-def settings_of(slack: Workspace | None, folder: Path, **more: str) -> dict[str, str]:
+def settings_of(slack: AlertedWorkspace | None, folder: Path, **more: str) -> dict[str, str]:
     """An environment for the program; nobody sleeps, whenever the test runs."""
     settings = {"BEEPGPT_ALERTS__STORE": str(folder / "alerts.sqlite"), "BEEPGPT_ALERTS__QUIET": "", "BEEPGPT_ALERTS__OPTED_IN": "true"}
     settings |= {"BEEPGPT_RUN__LOG_LEVEL": "info"}
@@ -54,7 +55,7 @@ def settings_of(slack: Workspace | None, folder: Path, **more: str) -> dict[str,
     return settings | more
 
 
-def run(folder: Path, slack: Workspace | None, *arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, slack: AlertedWorkspace | None, *arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
     return run_program("alert", *arguments, env=settings_of(slack, folder, **more))
 
 
@@ -67,7 +68,7 @@ def just_now(back: int = 2) -> int:
     return now_us() - back * SECOND
 
 
-def test_a_file_of_predictions_is_given_once(tmp_path: Path, slack: Workspace):
+def test_a_file_of_predictions_is_given_once(tmp_path: Path, slack: AlertedWorkspace):
     """To Slack and beside it; the same command again has nothing to do, and more lines are gone on with."""
     at = just_now()
     slack.users["bo"]["is_restricted"] = True  # a guest, who is a member of C1
@@ -90,7 +91,7 @@ def test_a_file_of_predictions_is_given_once(tmp_path: Path, slack: Workspace):
     assert SECRET not in done.stderr + done.stdout + to.read_text()
 
 
-def test_all_that_people_asked_for_is_read_before_the_first_prediction(tmp_path: Path, slack: Workspace):
+def test_all_that_people_asked_for_is_read_before_the_first_prediction(tmp_path: Path, slack: AlertedWorkspace):
     """However much that is: Bo opts in with the last of many lines, and none of them is left for after the prediction."""
     opened = {"type": "event_callback", "event": {"type": "app_home_opened", "user": "bo", "tab": "messages"}}
     opting_in = {"type": "block_actions", "user": {"id": "bo"}, "actions": [{"action_id": "opt_in", "value": "on"}]}
@@ -102,7 +103,7 @@ def test_all_that_people_asked_for_is_read_before_the_first_prediction(tmp_path:
     assert (len(slack.sent_to("bo")), len(slack.sent_to("cy"))) == (1, 0)
 
 
-def test_all_that_was_deleted_is_read_before_the_first_prediction(tmp_path: Path, slack: Workspace):
+def test_all_that_was_deleted_is_read_before_the_first_prediction(tmp_path: Path, slack: AlertedWorkspace):
     """However much came before it: nobody is alerted to a message that is gone, and no alert to it is written anywhere."""
     at = just_now()
     said = {"type": "message", "channel": "C9", "user": "ana", "text": "hello"}
@@ -118,7 +119,7 @@ def test_all_that_was_deleted_is_read_before_the_first_prediction(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_file_that_forget_has_shortened_is_gone_on_with(tmp_path: Path, slack: Workspace):
+def test_a_file_that_forget_has_shortened_is_gone_on_with(tmp_path: Path, slack: AlertedWorkspace):
     """Nobody is alerted twice, what comes is alerted to, and what people asked for stays."""
     for name in ("C2", "C3"):
         slack.channel(name, "ana", "bo")
@@ -143,7 +144,7 @@ def test_a_file_that_forget_has_shortened_is_gone_on_with(tmp_path: Path, slack:
 
 
 @pytest.mark.slow
-def test_a_topic_that_forget_has_rewritten_is_read_again(tmp_path: Path, slack: Workspace):
+def test_a_topic_that_forget_has_rewritten_is_read_again(tmp_path: Path, slack: AlertedWorkspace):
     """It has another id: nobody is alerted twice, what people asked for stays, and what comes is read."""
     log, listed = SqliteLog(folder_place(str(tmp_path / "log"))), {"BEEPGPT_RUN__FORGOTTEN": str(tmp_path / "forgotten.json")}
     opened = b'{"type":"event_callback","event":{"type":"app_home_opened","user":"cy","tab":"home"}}'
@@ -212,7 +213,7 @@ def test_why_alerts_begin_at_a_threshold_is_said(tmp_path: Path, capsys: pytest.
     assert capsys.readouterr().err == ""
 
 
-def test_predictions_of_other_settings_are_refused(tmp_path: Path, slack: Workspace):
+def test_predictions_of_other_settings_are_refused(tmp_path: Path, slack: AlertedWorkspace):
     """By this run's settings, or the model's whose threshold it takes; nobody is alerted, and the message names what differs."""
     hours = Rules(horizon=2 * HOUR)
     source = write(tmp_path / "predictions.jsonl", prediction(just_now(), spec=hours.spec))
@@ -233,7 +234,7 @@ def test_predictions_of_other_settings_are_refused(tmp_path: Path, slack: Worksp
 
 
 @pytest.mark.slow
-def test_killed_before_and_after_sending_nobody_is_alerted_twice(tmp_path: Path, slack: Workspace):
+def test_killed_before_and_after_sending_nobody_is_alerted_twice(tmp_path: Path, slack: AlertedWorkspace):
     """Bo's DM was queued and never sent, Cy's was sent and never noted: each stands there once at last."""
     at = just_now()
     source = write(tmp_path / "predictions.jsonl", prediction(at, people={"bo": 0.9, "cy": 0.8}))
@@ -252,7 +253,7 @@ def test_killed_before_and_after_sending_nobody_is_alerted_twice(tmp_path: Path,
 
 
 @pytest.mark.proof
-def test_killed_at_any_time_everybody_is_alerted_once(tmp_path: Path, slack: Workspace):
+def test_killed_at_any_time_everybody_is_alerted_once(tmp_path: Path, slack: AlertedWorkspace):
     """Twelve kills at random, with answers that come late and servers that fail."""
     draws = random.Random(7)
     at = just_now()
@@ -283,7 +284,7 @@ def test_killed_at_any_time_everybody_is_alerted_once(tmp_path: Path, slack: Wor
     store.close()
 
 
-def test_from_topic_to_slack_and_to_another_topic(tmp_path: Path, slack: Workspace, broker: Broker | GivenBroker):
+def test_from_topic_to_slack_and_to_another_topic(tmp_path: Path, slack: AlertedWorkspace, broker: Broker | GivenBroker):
     """Opting in comes from a topic, too; a deletion is read from slack.events itself; SIGTERM ends it; nobody is alerted again."""
     connection = Connection(broker.bootstrap)
     name = f"test-{uuid4().hex[:12]}"

@@ -14,18 +14,19 @@ import pytest
 
 from beepgpt.alerts.reading import read_in_order
 from beepgpt.alerts.store import AlertStore
+from beepgpt.clock import now_us
 from beepgpt.commands.alert_sources import source_of
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors.log import Log, OutgoingRecord, TopicSpec
 from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY, SECOND
-from beepgpt.runtime.clock import now_us
+from beepgpt.simulation.slack.alerts_api import AlertedWorkspace
 from tests.support import program, run_program
 from tests.support.alerts import Clock, Office, prediction
 from tests.support.kafka import KEPT, started
 from tests.support.logs import set_retention, write_to
-from tests.support.slack_web_api import TOKEN, Workspace
+from tests.support.slack_web_api import TOKEN
 from tests.support.speed import wait_until
 
 NAMES = ("predictions", "interactions", "events")
@@ -34,7 +35,7 @@ NAMES = ("predictions", "interactions", "events")
 class AlertTopics:
     """Topics of one test, and the command that reads them."""
 
-    def __init__(self, log: Log, folder: Path, slack: Workspace) -> None:
+    def __init__(self, log: Log, folder: Path, slack: AlertedWorkspace) -> None:
         self.log, self.folder = log, folder
         name = f"test-{uuid4().hex[:12]}"
         self.topics = {each: f"{name}.{each}" for each in NAMES}
@@ -71,7 +72,7 @@ class AlertTopics:
 
 
 @pytest.fixture
-def topics(log: Log, tmp_path: Path, slack: Workspace) -> AlertTopics:
+def topics(log: Log, tmp_path: Path, slack: AlertedWorkspace) -> AlertTopics:
     return AlertTopics(log, tmp_path, slack)
 
 
@@ -80,7 +81,7 @@ def opting(user: str, how: str = "opt_in") -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("in_thread", [True, False])
-def test_who_has_just_answered_is_not_alerted(topics: AlertTopics, slack: Workspace, in_thread: bool):
+def test_who_has_just_answered_is_not_alerted(topics: AlertTopics, slack: AlertedWorkspace, in_thread: bool):
     """Their answer is on slack.events before the point is predicted; a run that reads it keeps it for the next one."""
     at = now_us() - 2 * SECOND
     root = {"type": "message", "channel": "C1", "user": "ana", "text": "Is it red?", "ts": ts_text(at)}
@@ -94,7 +95,7 @@ def test_who_has_just_answered_is_not_alerted(topics: AlertTopics, slack: Worksp
     assert (len(slack.sent_to("bo")), len(slack.sent_to("cy"))) == (0, 1)
 
 
-def test_an_answer_that_comes_while_predictions_are_read_counts(files: SqliteLog, tmp_path: Path, slack: Workspace):
+def test_an_answer_that_comes_while_predictions_are_read_counts(files: SqliteLog, tmp_path: Path, slack: AlertedWorkspace):
     """It stands on slack.events before the prediction that it releases stands on its topic: events are read once more before sending."""
     topics, at = AlertTopics(files, tmp_path, slack), now_us() - SECOND
     office = Office(tmp_path, slack, clock=Clock(at + SECOND))
@@ -118,7 +119,7 @@ def test_an_answer_that_comes_while_predictions_are_read_counts(files: SqliteLog
 
 
 @pytest.mark.parametrize("everybody", ["true", "false"])
-def test_that_nobody_can_opt_in_is_said_before_anything(files: SqliteLog, tmp_path: Path, slack: Workspace, everybody: str):
+def test_that_nobody_can_opt_in_is_said_before_anything(files: SqliteLog, tmp_path: Path, slack: AlertedWorkspace, everybody: str):
     """With the flag that is missing, and how many get alerts as it is."""
     topics = AlertTopics(files, tmp_path, slack)
     without, with_it = (topics.run(*names, BEEPGPT_ALERTS__OPTED_IN=everybody) for names in ((), ("interactions",)))
@@ -130,7 +131,7 @@ def test_that_nobody_can_opt_in_is_said_before_anything(files: SqliteLog, tmp_pa
     assert "Warning" not in with_it.stderr
 
 
-def test_topics_that_were_made_again_are_read_from_their_beginning(topics: AlertTopics, slack: Workspace):
+def test_topics_that_were_made_again_are_read_from_their_beginning(topics: AlertTopics, slack: AlertedWorkspace):
     """As after `forget --drop`: who opted out stays out, nobody is alerted twice, and what is new alerts."""
     slack.channel("C2", "ana", "bo", "cy")
     at = now_us() - 2 * SECOND
@@ -154,7 +155,7 @@ def test_topics_that_were_made_again_are_read_from_their_beginning(topics: Alert
         assert store.preferences("bo").opted_in is True and store.preferences("cy").opted_in is False
 
 
-def test_what_was_removed_before_it_was_read_is_named_and_left_behind(files: SqliteLog, tmp_path: Path, slack: Workspace):
+def test_what_was_removed_before_it_was_read_is_named_and_left_behind(files: SqliteLog, tmp_path: Path, slack: AlertedWorkspace):
     """A store outlives what its topics keep: the run goes on with what is there."""
     topics = AlertTopics(files, tmp_path, slack)
     topic, now = topics.topics["interactions"], now_us()
@@ -181,7 +182,7 @@ def test_what_was_removed_before_it_was_read_is_named_and_left_behind(files: Sql
 
 
 def test_a_topic_that_is_made_again_while_it_is_read_ends_the_run_and_costs_no_preferences(
-    files: SqliteLog, tmp_path: Path, slack: Workspace
+    files: SqliteLog, tmp_path: Path, slack: AlertedWorkspace
 ):
     """What is said sends nobody to delete the store; the same command again goes on."""
     topics = AlertTopics(files, tmp_path, slack)

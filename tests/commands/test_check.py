@@ -10,19 +10,19 @@ import pytest
 
 from beepgpt.connectors.kafka import Connection, Writer
 from beepgpt.connectors.log import OutgoingRecord
+from beepgpt.simulation.slack.alerts_api import SCOPES as SCOPES_OF_ALERTS
+from beepgpt.simulation.slack.server import SCOPES, SlackServer
 from beepgpt.training.live import put_live
 from beepgpt.training.models import save_model
 from tests.support import run_program
 from tests.support.broker import Broker, GivenBroker
 from tests.support.scoring import SPEC, ranked, save
-from tests.support.slack_server import SCOPES, Server
-from tests.support.slack_web_api import SCOPES as SCOPES_OF_ALERTS
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def live(slack_server: Server, broker: Broker | GivenBroker) -> tuple[Server, str]:
+def live(slack_server: SlackServer, broker: Broker | GivenBroker) -> tuple[SlackServer, str]:
     """A Slack app that may do all it has to, and a broker with all topics."""
     slack_server.scopes = f"{SCOPES},{SCOPES_OF_ALERTS}"
     made = run_program("topics", f"kafka://{broker.bootstrap}")
@@ -30,7 +30,7 @@ def live(slack_server: Server, broker: Broker | GivenBroker) -> tuple[Server, st
     return slack_server, broker.bootstrap
 
 
-def checked(live: tuple[Server, str], model: Path, **env: str) -> tuple[int, dict[str, tuple[bool | None, str]]]:
+def checked(live: tuple[SlackServer, str], model: Path, **env: str) -> tuple[int, dict[str, tuple[bool | None, str]]]:
     """The exit status, and what was found by subject."""
     server, bootstrap = live
     settings = server.settings | {"BEEPGPT_CONVERSATIONS__WORKSPACE": "acme", "BEEPGPT_ALERTS__THRESHOLD": "0.4"} | env
@@ -39,7 +39,7 @@ def checked(live: tuple[Server, str], model: Path, **env: str) -> tuple[int, dic
     return done.returncode, {each["check"]: (each["is_ok"], each["found"]) for each in found}
 
 
-def test_what_is_ready_is_ready(live: tuple[Server, str], tmp_path: Path):
+def test_what_is_ready_is_ready(live: tuple[SlackServer, str], tmp_path: Path):
     """Also where the model is the live pair of a folder."""
     put_live(tmp_path / "live", lambda version: save_model(version, ranked()[0], {"spec": SPEC}, b"{}") and None)  # type: ignore[arg-type]
     for model in (save(tmp_path / "model"), tmp_path / "live"):
@@ -50,7 +50,7 @@ def test_what_is_ready_is_ready(live: tuple[Server, str], tmp_path: Path):
         assert "alerts from 40 % on" in found["model"][1]
 
 
-def test_each_thing_that_is_missing_is_named(live: tuple[Server, str], tmp_path: Path):
+def test_each_thing_that_is_missing_is_named(live: tuple[SlackServer, str], tmp_path: Path):
     """And nothing else: a scope, the clock, a workspace, other settings, a model, tokens."""
     server, _ = live
     model = save(tmp_path / "model")
@@ -72,7 +72,9 @@ def test_each_thing_that_is_missing_is_named(live: tuple[Server, str], tmp_path:
     assert "app_token" in found["tokens"][1] and "ahead of Slack's" in found["clock"][1] and "is no trained model" in found["model"][1]
 
 
-def test_the_history_is_what_comes_next_while_the_topic_of_events_is_empty(slack_server: Server, mortal_broker: Broker, tmp_path: Path):
+def test_the_history_is_what_comes_next_while_the_topic_of_events_is_empty(
+    slack_server: SlackServer, mortal_broker: Broker, tmp_path: Path
+):
     """Behind live events it could not be written any more; `topics`, which makes the topic, says the same."""
     slack_server.scopes = f"{SCOPES},{SCOPES_OF_ALERTS}"
     model, at = save(tmp_path / "model"), f"kafka://{mortal_broker.bootstrap}"

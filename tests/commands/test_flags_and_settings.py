@@ -21,11 +21,11 @@ from beepgpt.connectors import kafka
 from beepgpt.connectors.kafka import Connection
 from beepgpt.connectors.log import TopicSpec
 from beepgpt.labeling.few_shots import FewShots
+from beepgpt.simulation.slack.server import SlackServer
 from beepgpt.simulation.workspace import Plan, write_export
 from beepgpt.web import local_server
 from tests.support.broker import Broker, GivenBroker
 from tests.support.ports import free_ports
-from tests.support.slack_server import Server
 
 NAMES = [name for group in COMMANDS.values() for name in group]
 PLAN = Plan(seed=7, messages=1_000, channels=4, people=20, days=30)
@@ -176,7 +176,7 @@ def test_a_try_reads_what_it_names(tmp_path: Path):
     assert wrong("try_export", watch.read) == (set(), set())
 
 
-def test_history_reads_what_it_names(slack_server: Server, tmp_path: Path):
+def test_history_reads_what_it_names(slack_server: SlackServer, tmp_path: Path):
     """Its flags, and what it needs of Slack."""
     watch = Watch()
     slack_server.workspace.add_channel("C1")

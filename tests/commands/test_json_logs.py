@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from beepgpt.simulation.slack.alerts_api import AlertedWorkspace
 from tests.support import post, quiet, run_program, slack_web_api
 from tests.support.alerts import prediction
 from tests.support.scoring import save
-from tests.support.slack_web_api import Workspace
 
 JSON = {"BEEPGPT_RUN__LOG_FORMAT": "json", "BEEPGPT_RUN__LOG_LEVEL": "info"}
 CLOSING = "closing account"
@@ -40,7 +40,7 @@ def history(folder: Path) -> Path:
     return path
 
 
-def test_the_closing_account_is_one_event(tmp_path: Path, slack: Workspace):
+def test_the_closing_account_is_one_event(tmp_path: Path, slack: AlertedWorkspace):
     """With all that the report has, and after it what else is said."""
     events, out = history(tmp_path), tmp_path / "out.jsonl"
     predictions = tmp_path / "predictions.jsonl"

@@ -9,12 +9,12 @@ from uuid import uuid4
 
 import pytest
 
+from beepgpt.clock import now_us
 from beepgpt.commands.rehearse import keep
 from beepgpt.connectors.kafka import Connection, Writer, create_topics, records_of
 from beepgpt.connectors.log import OutgoingRecord, TopicSpec
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import SECOND
-from beepgpt.runtime.clock import now_us
 from beepgpt.training.live import name_of
 from tests.support import program
 from tests.support.broker import Broker, GivenBroker

@@ -523,7 +523,7 @@ def test_samples_are_whole_lines_from_all_over(tmp_path: Path):
 def test_old_lines_are_overwritten_where_they_stand(tmp_path, monkeypatch):
     """30 whole days after they were written: at the start, while a run goes on, and after a kill on the way; all others stay in place."""
     out, days = tmp_path / "late.jsonl", [20_000]
-    monkeypatch.setattr("beepgpt.connectors.files.jsonl.time.time", lambda: days[0] * 86_400 + 5.0)
+    monkeypatch.setattr("beepgpt.clock.time.time", lambda: days[0] * 86_400 + 5.0)
     sink = JsonlSink(out, kept=30)
     partition = sink.build_part("write", "jsonl", None)
     partition.write_batch([b"first day\n" * 200_000])

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import beepgpt
 from beepgpt.connectors.files import parquet
-from beepgpt.connectors.files.arrow_rows import batch_of, lines_in, schema_of
+from beepgpt.connectors.files.arrow_rows import batch_of, is_packed, lines_in, schema_of
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.conversations.outcomes import PredictedPoint, Probabilities, outcome_body, prediction_body
 from beepgpt.conversations.points import MessageDeleted, PointEmitted, PointSettled, deletion_bytes
@@ -50,14 +50,19 @@ def lines(export: Path) -> list[bytes]:
 @patient
 @given(worlds())
 def test_a_table_has_the_values_of_the_lines(world: tuple[Rules, History]):
-    """Whatever the settings and the words: back from the columns, each line is what it was, byte for byte."""
+    """Whatever the settings and the words: back from the columns, each line is what it was, byte for byte; packed, they are the same."""
     rules, history = world
     run = run_of(history, rules, points_since=0)
     points = [each.line for each in run.points if isinstance(each, PointEmitted)]
 
+    packed = run_of(history, rules, are_packed=True).examples
+
     for record, made in (("example", run.examples), ("point", points), ("retraction", run.retractions)):
         if made:
             assert list(lines_in(record, batch_of(record, made))) == made
+    if packed:
+        assert {is_packed(line) for line in packed} == {rules.candidates}
+        assert batch_of("example", packed).equals(batch_of("example", run.examples))
 
 
 @patient

@@ -18,7 +18,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, beepgpt.Exampl
     """A table in two parts, and the examples in it."""
     folder = tmp_path_factory.mktemp("readers")
     examples = beepgpt.examples(beepgpt.simulate(folder / "workspace.zip", messages=200))
-    lines = [each.line for each in examples]
+    lines = [each.line for each in examples.kept()]
     (folder / "examples.parquet").mkdir()
     for number, some in enumerate((lines[:60], lines[60:])):
         write_table(folder / "examples.parquet" / f"part-00-{number:05d}.parquet", "example", some)

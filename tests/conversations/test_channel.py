@@ -137,6 +137,14 @@ class TestThreads:
         assert answers_in(made) == ["thread: hello -> bo"]
         assert made.points == {"made": 3, "answered": 1, "elsewhere": 1, "censored": 1}
 
+    def test_thanks_in_the_thread_take_no_answer_back(self):
+        """Ana replies last, and still was answered: her session's point is no silence."""
+        replies = (post("bo", "so", minute=1, to=0), post("ana", "thanks", minute=2, to=0))
+        made = made_from(post("ana", "why?", minute=0), *replies, until=TOMORROW)
+
+        assert answers_in(made) == ["thread: why? -> bo", "thread: why? / so -> ana"]
+        assert made.points == {"made": 4, "answered": 2, "elsewhere": 1, "censored": 1}
+
     def test_ones_own_reply_is_not_elsewhere(self):
         """Ana replies to herself: nobody answered her session."""
         made = made_from(post("ana", "one", minute=0), post("ana", "two", minute=1, to=0), until=2 * TOMORROW)

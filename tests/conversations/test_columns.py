@@ -14,15 +14,15 @@ from beepgpt.conversations import columns, features
 from beepgpt.conversations.columns import FEW, _batched, columns_of_all
 from beepgpt.conversations.features import Lineup
 from beepgpt.conversations.output import DRAFTS
-from beepgpt.conversations.plain_columns import columns_json
+from beepgpt.conversations.plain_columns import columns_json, columns_packed
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.shard import run_through
 from beepgpt.simulation.workspace import Plan, live_records
 
 EXACT = {"arange", "array", "floor", "frombuffer", "int64", "ndarray", "ones", "repeat", "sqrt", "uint8", "where", "zeros"}
-METHODS = {"astype", "nonzero", "reshape", "sum", "take"}
+METHODS = {"astype", "nonzero", "reshape", "sum", "take", "tobytes"}
 """Of arrays; `sum` of integers alone."""
-OF_OTHERS = {"append", "dumps", "fromkeys", "get", "join", "ljust", "people"}
+OF_OTHERS = {"append", "dumps", "from_iterable", "fromkeys", "get", "join", "ljust", "people", "values"}
 """Of lists, dicts, lineups and orjson."""
 OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.BitAnd, ast.USub)
 
@@ -86,6 +86,8 @@ def test_any_batch_gives_the_same_bytes(monkeypatch: pytest.MonkeyPatch):
     assert _batched(lineups, [lineup.people() for lineup in lineups]) == alone
     cuts = sorted({0, 1, 2, 3, 5, 8, *range(9, len(lineups), 31), len(lineups)})
     assert [facts for start, end in pairwise(cuts) for facts in columns_of_all(lineups[start:end])] == alone
+    packed = [columns_packed(lineup) for lineup in lineups]
+    assert [facts for start, end in pairwise(cuts) for facts in columns_of_all(lineups[start:end], are_packed=True)] == packed
 
 
 @pytest.mark.parametrize(("few", "drafts"), [(0, 1), (0, 7), (1 << 30, DRAFTS)])

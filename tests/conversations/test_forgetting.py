@@ -284,7 +284,11 @@ def test_a_text_is_known_when_it_is_shortened():
     quoted = said | {"attachments": [QUOTE | {"is_share": True, "text": "word " * 100}]}
     for message, shown, now in (
         (said, ["is this known? it is mine"], ["is this known? it is", "is this known? …", "mine"]),
-        (quoted, ["is this known? it is word word …", "is this known? it is word wor"], ["is this known? it is", "is this known? it is …"]),
+        (
+            quoted,
+            ["is this known? it is word word …", "is this known? it is word wor", "is this known? it is wor…"],
+            ["is this known? it is", "is this known? it is …"],
+        ),
     ):
         looking = NOBODY.with_names(["U9"])
         looking.found = set()

@@ -95,6 +95,23 @@ def test_what_the_topic_has_lost_by_itself_is_not_remembered(monkeypatch: pytest
         assert [each.kind for each in found].count("deletion") == 1
 
 
+def test_a_clock_that_goes_back_makes_no_prediction_forgotten_early(monkeypatch: pytest.MonkeyPatch):
+    """Those of the hour by which it was ahead are kept for as long as all others."""
+    (whole,) = released([each.line for each in (*(post("ana", minute=20 * number) for number in range(6)), delete(of=20, minute=130))], 1)
+    posts = [each for each in whole[1] if isinstance(each, PointEmitted)]
+    began = time.time()
+    first = step()
+    for hour, each in zip((-2, 1, *[0] * len(posts)), posts, strict=False):
+        monkeypatch.setattr(time, "time", lambda hour=hour: began + 3_600 * hour)
+        assert [one.kind for one in scored(first, [(0.0, [each])])] == ["prediction"]
+    monkeypatch.setattr(time, "time", lambda: began + 1_800 + 90 * 86_400)
+    state = first.snapshot()
+    found = list(scored(step(state), [(0.0, [each for each in whole[1] if not isinstance(each, PointEmitted)])]))
+
+    holding = [each.identity for each in posts[1:] if at(20) in each.window]
+    assert [each.key for each in found if each.kind == "tombstone"] == holding and len(holding) == 1
+
+
 def test_a_point_costs_sixty_four_bytes():
     """In a snapshot, for a window of five; and a message of this workspace, which makes about one point and a half, less than a hundred."""
     records = tuple(live_records(PLAN))

@@ -9,6 +9,7 @@ from beepgpt.connectors.kafka import Connection, KafkaLog
 from beepgpt.connectors.log import Log, TopicSpec, folder_place
 from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.simulation.workspace import Plan, write_export
+from tests.dataflows.test_kafka_clusters import TWICE
 from tests.support.cli import run_program
 from tests.support.kafka import KEPT, Stream, new_topics, put, running, to_the_end
 from tests.support.kafka_kills import PARTITIONS, SHORT, Hits, assert_undisturbed, given_on, run_with_kills
@@ -58,6 +59,17 @@ def test_a_second_run_to_a_topic_is_refused(stream: Stream, tmp_path: Path):
         assert refused.returncode == 1, refused.stderr
         assert f"beepgpt: {topics.examples}: another process writes to this topic" in refused.stderr
     assert beside.returncode == 0, beside.stderr
+
+
+def test_a_channel_in_partitions_of_two_workers_stops_a_run_that_ends_at_once(tmp_path: Path):
+    """Each tells which channels it has when it ends, too, however soon that is."""
+    topics = new_topics(folder_log(tmp_path / "log"), 2)
+    put(topics, TWICE)
+
+    done = to_the_end(topics, "examples", topics.source(), "--to", topics.to, "--workers", 2)
+
+    assert done.returncode == 1
+    assert "channel C1" in done.stderr and "one partition" in done.stderr, done.stderr
 
 
 def ingested(log: Log, source: str, topic: str) -> str:

@@ -20,6 +20,8 @@ import pytest
 
 from beepgpt.connectors.kafka import Connection, Writer, begin_and_end_offsets
 from beepgpt.connectors.log import OutgoingRecord
+from beepgpt.simulation.slack.alerts_api import AlertedWorkspace
+from beepgpt.simulation.slack.server import SlackServer
 from tests.support.alerts import prediction
 from tests.support.deploy import (
     MAKE_EXAMPLES,
@@ -39,8 +41,7 @@ from tests.support.figures import shown_of
 from tests.support.histories import heartbeat, post
 from tests.support.ports import free_ports
 from tests.support.scoring import save
-from tests.support.slack_server import Server
-from tests.support.slack_web_api import TOKEN, Workspace
+from tests.support.slack_web_api import TOKEN
 from tests.support.slack_web_api import serving as slack_serving
 from tests.support.speed import slowness, wait_until
 
@@ -169,7 +170,7 @@ def variables_of(service: Mapping[str, Any], given: Mapping[str, str]) -> dict[s
 
 
 @pytest.mark.slow
-def test_what_slack_says_comes_to_the_compose_files_topic(connection: Connection, slack_server: Server, tmp_path: Path):
+def test_what_slack_says_comes_to_the_compose_files_topic(connection: Connection, slack_server: SlackServer, tmp_path: Path):
     """By the service's own command, with the tokens of the environment; it is healthy, and ends well."""
     service, port = services()["slack"], free_ports()
     here = Here(tmp_path, {"kafka:19092": connection.bootstrap, "9464": str(port)})
@@ -263,7 +264,7 @@ def test_every_command_of_the_manifests_runs(connection: Connection, export: Pat
 @pytest.mark.parametrize("place", ["compose", "kubernetes"])
 def test_the_alerts_command_runs(connection: Connection, tmp_path: Path, place: str):
     """A prediction on the topic comes to somebody in Slack; and it ends well."""
-    space = Workspace()
+    space = AlertedWorkspace()
     for user in ("ana", "bo"):
         space.user(user)
     space.channel("C1", "ana", "bo")

@@ -12,8 +12,10 @@ import pytest
 
 from beepgpt.connectors.kafka import Connection, create_topics
 from beepgpt.connectors.log import TopicSpec
+from beepgpt.simulation.slack import server as slack_server
+from beepgpt.simulation.slack.alerts_api import AlertedWorkspace
 from tests.commands.test_alert_command import just_now, settings_of, write
-from tests.support import program, quiet, slack_server
+from tests.support import program, quiet
 from tests.support.alerts import prediction
 from tests.support.broker import Broker, GivenBroker
 from tests.support.deploy import ROOT
@@ -22,7 +24,6 @@ from tests.support.kafka import KEPT, address, new_topics, put, started, stream_
 from tests.support.kafka_flow import PLAN
 from tests.support.ports import free_ports
 from tests.support.prometheus import Prometheus
-from tests.support.slack_web_api import Workspace
 from tests.support.speed import wait_until
 
 FIRST = ("ProcessGone", "BrokerAway", "NoHeartbeats", "FarBehind", "BehindEventTime", "DirectMessagesWait")
@@ -64,7 +65,7 @@ def test_the_rules_of_what_matters_first_stand_first():
 
 
 @pytest.mark.slow
-def test_direct_messages_that_wait(slack: Workspace, tmp_path: Path):
+def test_direct_messages_that_wait(slack: AlertedWorkspace, tmp_path: Path):
     """Slack is busy, and says for how long."""
     source = write(tmp_path / "predictions.jsonl", prediction(just_now()))
     slack.faults = {"chat.postMessage:Dbo": ["429:3600"]}

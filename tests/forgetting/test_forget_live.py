@@ -8,14 +8,14 @@ import pytest
 from beepgpt.connectors.kafka import Connection
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.runtime.forgotten import write_forgotten
+from beepgpt.simulation.slack.server import SlackServer
 from tests.ingest.test_ingest_slack import Place, connected, ingesting
 from tests.support.broker import Broker
-from tests.support.slack_server import Server
 
 pytestmark = pytest.mark.slow
 
 
-def test_what_is_forgotten_is_not_written_live_and_not_from_a_history(broker: Broker, slack_server: Server, tmp_path: Path):
+def test_what_is_forgotten_is_not_written_live_and_not_from_a_history(broker: Broker, slack_server: SlackServer, tmp_path: Path):
     """It is acknowledged and counted; a mention of the person names nobody; the connection is not taken for silent."""
     place, slack, path = Place(Connection(broker.bootstrap)), slack_server.workspace, tmp_path / "forgotten.json"
     channel = slack.add_channel("C1")

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from beepgpt.conversations.events import micros
 from beepgpt.conversations.rules import SECOND
 from beepgpt.ingest.slack.known_records import REMEMBERED
-from tests.support.slack_server import Server, serving
+from beepgpt.simulation.slack.server import SlackServer, serving
 from tests.support.slack_worlds import CHANNELS, World, world_of
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
+def server() -> Iterator[SlackServer]:
     with serving(page=3) as server:
         yield server
 
@@ -61,7 +61,7 @@ def step(world: World, what: str, of: Any, which: Any) -> None:
 
 
 @given(st.lists(STEPS, min_size=12, max_size=40))
-def test_what_stands_on_the_topic_agrees_with_what_slack_has(server: Server, steps: list[tuple[str, Any, Any]]):
+def test_what_stands_on_the_topic_agrees_with_what_slack_has(server: SlackServer, steps: list[tuple[str, Any, Any]]):
     """Posts, edits, deletions, outages, kills, and threads that are read again at any time, while more is said, and hours later.
 
     Nothing is deleted that Slack still has, nothing is edited that wasn't, nothing is posted twice, and no edit or deletion is late. All
@@ -122,7 +122,7 @@ def check(world: World) -> None:
         assert key not in stand or texts[key] == stand[key], f"{key} says something else"
 
 
-def test_what_waits_for_the_brokers_is_counted_while_they_are_away(server: Server, monkeypatch: pytest.MonkeyPatch):
+def test_what_waits_for_the_brokers_is_counted_while_they_are_away(server: SlackServer, monkeypatch: pytest.MonkeyPatch):
     """Three events were taken and are not confirmed, two come meanwhile; when all is written, nothing waits."""
     with world_of(server) as world:
         world.up()

@@ -23,10 +23,10 @@ from beepgpt.ingest.slack import event_writer
 from beepgpt.ingest.slack import loop as slack_loop
 from beepgpt.ingest.slack.known_records import KnownRecords, identify, record_of
 from beepgpt.ingest.slack.progress import CatchUpProgress
+from beepgpt.simulation.slack.server import ApiError, SlackServer, serving
 from tests.ingest.test_ingest_slack import Place, connected, examples_of, ingesting
 from tests.ingest.test_ingest_slack_faults import Turned, posted, turned
 from tests.support.broker import Broker
-from tests.support.slack_server import ApiError, Server, serving
 from tests.support.speed import slowness, wait_until
 
 PER_MINUTE = 50
@@ -44,7 +44,7 @@ def place(broker: Broker) -> Place:
 class Past:
     """A workspace's last hour, on the topic as if it had come live; time goes on by hand."""
 
-    def __init__(self, server: Server, place: Place) -> None:
+    def __init__(self, server: SlackServer, place: Place) -> None:
         self.server, self.place, self.slack = server, place, server.workspace
         self.at = time.time_ns() // 1000 - 50 * MINUTE
         self.slack.clock = lambda: self.at
@@ -79,7 +79,7 @@ class Past:
 
 
 @pytest.fixture
-def limited() -> Iterator[Server]:
+def limited() -> Iterator[SlackServer]:
     """A Slack that refuses what is beyond its limit, and sends nothing twice: what no connection takes is lost."""
     with serving(ack_within=1.0, retries=(), page=100, per_minute=PER_MINUTE) as server:
         yield server
@@ -99,7 +99,7 @@ def silences(place: Place, texts: set[str]) -> list[float]:
 
 
 @pytest.mark.slow
-def test_a_connection_that_breaks_for_a_moment_silences_no_channel_for_five_seconds(limited: Server, place: Place, tmp_path: Path):
+def test_a_connection_that_breaks_for_a_moment_silences_no_channel_for_five_seconds(limited: SlackServer, place: Place, tmp_path: Path):
     """24 channels with 72 threads of the last hour: what was said during the break, and after it, in each of them."""
     past = Past(limited, place)
     past.happened(time.time_ns() // 1000 - 20 * SECOND)
@@ -129,7 +129,7 @@ def test_a_connection_that_breaks_for_a_moment_silences_no_channel_for_five_seco
 
 
 @pytest.mark.slow
-def test_an_outage_of_three_minutes_is_caught_up_within_one(limited: Server, place: Place, tmp_path: Path):
+def test_an_outage_of_three_minutes_is_caught_up_within_one(limited: SlackServer, place: Place, tmp_path: Path):
     """120 posts, and 40 replies in 40 of 72 threads: all of them before heartbeats go on, and nothing is late."""
     past, now = Past(limited, place), time.time_ns() // 1000
     past.happened(now - 3 * MINUTE - 10 * SECOND)
@@ -165,7 +165,7 @@ def test_an_outage_of_three_minutes_is_caught_up_within_one(limited: Server, pla
 class Gate:
     """A method of Slack's that answers with an error, until it is opened."""
 
-    def __init__(self, server: Server, method: str) -> None:
+    def __init__(self, server: SlackServer, method: str) -> None:
         self.is_open = False
         answer = server.methods[method]
 
@@ -217,7 +217,7 @@ def edits_in(place: Place) -> list[tuple[int, dict[str, Any]]]:
 @pytest.mark.usefixtures("often")
 @pytest.mark.parametrize("is_killed", [False, True])
 def test_an_edit_of_a_reply_gets_the_time_at_which_it_is_found(
-    slack_server: Server, place: Place, is_killed: bool, monkeypatch: pytest.MonkeyPatch
+    slack_server: SlackServer, place: Place, is_killed: bool, monkeypatch: pytest.MonkeyPatch
 ):
     """Its thread has as many replies as are known, so nothing waits for it; with its own time it would be late. It is there once.
 
@@ -244,7 +244,7 @@ def test_an_edit_of_a_reply_gets_the_time_at_which_it_is_found(
 
 
 @pytest.mark.usefixtures("often")
-def test_a_deleted_reply_is_found_when_its_thread_is_read(slack_server: Server, place: Place):
+def test_a_deleted_reply_is_found_when_its_thread_is_read(slack_server: SlackServer, place: Place):
     """Beside one whose deletion came: the numbers differ, so the thread is read at once, and only what is gone is deleted."""
     slack = slack_server.workspace
     slack.add_channel("C1")
@@ -264,7 +264,7 @@ def test_a_deleted_reply_is_found_when_its_thread_is_read(slack_server: Server, 
 
 
 @pytest.mark.usefixtures("often")
-def test_a_thread_of_a_channel_that_became_private_is_not_read_to_the_topic(slack_server: Server, place: Place):
+def test_a_thread_of_a_channel_that_became_private_is_not_read_to_the_topic(slack_server: SlackServer, place: Place):
     """Between the gap's end and the thread's reading."""
     gate = Gate(slack_server, "conversations.replies")
     with turned(slack_server, place) as turning:
@@ -276,7 +276,7 @@ def test_a_thread_of_a_channel_that_became_private_is_not_read_to_the_topic(slac
     assert edits_in(place) == []
 
 
-def test_a_thread_is_known_if_all_its_replies_are(slack_server: Server):
+def test_a_thread_is_known_if_all_its_replies_are(slack_server: SlackServer):
     """By their number and the last one, from the root on; a reply or a root that is unknown, or a deletion that is, makes it unknown."""
     slack = slack_server.workspace
     slack.add_channel("C1")

@@ -16,10 +16,11 @@ import pytest
 from beepgpt.conversations.events import micros
 from beepgpt.conversations.rules import SECOND
 from beepgpt.ingest.slack.histories import TRIES
+from beepgpt.simulation.slack.faults import Faults
+from beepgpt.simulation.slack.server import BOT_TOKEN, ApiError, SlackServer, serving
 from beepgpt.simulation.workspace import Plan, write_export
 from tests.support import MONDAY_AT_TEN, beep, files_in, program, run_program
 from tests.support.kafka import started
-from tests.support.slack_server import BOT_TOKEN, ApiError, Faults, Server, serving
 from tests.support.speed import wait_until
 
 PLAN = Plan(seed=11, messages=700, channels=6, people=14, days=25, edits=0.1, broadcasts=0.1, elsewhere=0.1, bots=0.1, private=0.3)
@@ -29,7 +30,7 @@ ALL = ("--include", "channels,groups")
 
 
 @contextmanager
-def acme(folder: Path, plan: Plan = PLAN, **options: Any) -> Iterator[tuple[Server, Path]]:
+def acme(folder: Path, plan: Plan = PLAN, **options: Any) -> Iterator[tuple[SlackServer, Path]]:
     """A Slack in which all that was said stands in an export, and the export."""
     write_export(plan, export := folder / "acme.zip")
     with serving(**options) as server:
@@ -37,11 +38,11 @@ def acme(folder: Path, plan: Plan = PLAN, **options: Any) -> Iterator[tuple[Serv
         yield server, export
 
 
-def history(server: Server, to: Path, *more: object, **env: str) -> subprocess.CompletedProcess[str]:
+def history(server: SlackServer, to: Path, *more: object, **env: str) -> subprocess.CompletedProcess[str]:
     return run_program("history", "--to", to, *more, env=os.environ | server.settings | QUICK | env)
 
 
-def private_in(server: Server) -> set[str]:
+def private_in(server: SlackServer) -> set[str]:
     return {channel for channel, about in server.workspace.channels.items() if about["is_private"]}
 
 
@@ -75,13 +76,13 @@ def test_examples_of_a_history_are_those_of_the_export(tmp_path: Path, include: 
     assert {each.stat().st_mode & 0o077 for each in read.rglob("*")} == {0}
 
 
-def is_asked_for(server: Server, channel: str) -> bool:
+def is_asked_for(server: SlackServer, channel: str) -> bool:
     """Whether somebody asks for a channel's history, and not for its last message alone."""
     given = ("conversations.history", channel)
     return any((method, of.get("channel")) == given and of["limit"] != "1" for method, of in list(server.record))
 
 
-def stuck(server: Server, channel: str) -> None:
+def stuck(server: SlackServer, channel: str) -> None:
     """From now on this channel's history is refused for the rate, but for its last message."""
     answer = server.methods["conversations.history"]
 

@@ -24,12 +24,14 @@ from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.events import micros, parse, ts_text
 from beepgpt.conversations.rules import DAY, Rules
 from beepgpt.conversations.shard import Shard, run_through
+from beepgpt.simulation.slack.faults import Faults
+from beepgpt.simulation.slack.server import SlackServer
+from beepgpt.simulation.slack.workspace import ChatWorkspace
 from tests.support import NOW, program
 from tests.support.broker import Broker
 from tests.support.kafka import KEPT, Running, address, started
 from tests.support.ports import free_ports
-from tests.support.slack_server import Faults, Server, posted, signed
-from tests.support.slack_workspace import Workspace
+from tests.support.slack_server import posted, posting_to, signed
 from tests.support.speed import wait_until
 
 QUICK = {
@@ -92,7 +94,7 @@ def place(broker: Broker) -> Place:
 
 
 @contextmanager
-def ingesting(server: Server, place: Place, folder: Path, *arguments: object, **settings: str) -> Iterator[Running]:
+def ingesting(server: SlackServer, place: Place, folder: Path, *arguments: object, **settings: str) -> Iterator[Running]:
     """The command, with a metrics port; killed if it still runs at the end."""
     port = free_ports()
     command = program("ingest", "slack", "--to", place.to, "--metrics-port", port, *arguments)
@@ -113,7 +115,7 @@ def connected(run: Running) -> None:
     wait_until(is_so, "it is connected")
 
 
-def test_what_is_said_is_on_the_topic_in_order_and_then_acknowledged(slack_server: Server, place: Place, tmp_path: Path):
+def test_what_is_said_is_on_the_topic_in_order_and_then_acknowledged(slack_server: SlackServer, place: Place, tmp_path: Path):
     """Each event as Slack sent it and when it came, under its channel; heartbeats in every partition; a stop ends well."""
     slack = slack_server.workspace
     channels = [slack.add_channel(f"C{number}") for number in range(5)]
@@ -162,14 +164,14 @@ def posts_in(bodies: Iterable[dict[str, Any]]) -> set[Post]:
     return {(each["event"]["channel"], each["event"]["ts"]) for each in bodies if each["event"]["type"] == "message"}
 
 
-def examples_of_file(server: Server, until: int, without: set[Post]) -> list[bytes]:
+def examples_of_file(server: SlackServer, until: int, without: set[Post]) -> list[bytes]:
     """The same of the history itself, as a file of events."""
     lines = [json.dumps(each).encode() for each in server.workspace.events if (each["channel"], each["ts"]) not in without]
     run = run_through(lines, Rules(), load_encoding("o200k_base"), now=NOW, until=until)
     return sorted(run.examples)
 
 
-def check_nothing_lost_or_twice(server: Server, place: Place) -> None:
+def check_nothing_lost_or_twice(server: SlackServer, place: Place) -> None:
     """Every post once; the topic gives the examples that the history gives; nothing was late but what a silent connection swallowed.
 
     That one may be late: what is newer comes over other connections, or over the next one, before anybody can know (docs/slack.md).
@@ -185,7 +187,7 @@ def check_nothing_lost_or_twice(server: Server, place: Place) -> None:
     assert made == examples_of_file(server, until, late) and made
 
 
-def talk(slack: Workspace, seconds: float, dice: random.Random, every: float = 0.05) -> list[str]:
+def talk(slack: ChatWorkspace, seconds: float, dice: random.Random, every: float = 0.05) -> list[str]:
     """People post and reply for a while; the texts."""
     texts, end = [], time.monotonic() + seconds
     while time.monotonic() < end:
@@ -198,7 +200,7 @@ def talk(slack: Workspace, seconds: float, dice: random.Random, every: float = 0
     return texts
 
 
-def test_what_was_said_while_nobody_listened_is_filled_in(slack_server: Server, place: Place, tmp_path: Path):
+def test_what_was_said_while_nobody_listened_is_filled_in(slack_server: SlackServer, place: Place, tmp_path: Path):
     """Killed with -9, while events are on their way; posts and replies while it is gone; then live again: the same examples as by file."""
     slack, dice = slack_server.workspace, random.Random(1)
     for number in range(4):
@@ -226,7 +228,7 @@ def test_what_was_said_while_nobody_listened_is_filled_in(slack_server: Server, 
 
 
 @pytest.mark.slow
-def test_connections_that_are_renewed_break_or_go_deaf(slack_server: Server, place: Place, tmp_path: Path):
+def test_connections_that_are_renewed_break_or_go_deaf(slack_server: SlackServer, place: Place, tmp_path: Path):
     """A renewal leaves no gap; a break is filled; one that says hello and brings nothing is noticed, and replaced; then all is there."""
     slack, dice = slack_server.workspace, random.Random(2)
     for number in range(3):
@@ -258,7 +260,7 @@ def test_connections_that_are_renewed_break_or_go_deaf(slack_server: Server, pla
     check_nothing_lost_or_twice(slack_server, place)
 
 
-def test_a_deaf_connection_that_is_renewed_is_found_out_all_the_same(slack_server: Server, place: Place, tmp_path: Path):
+def test_a_deaf_connection_that_is_renewed_is_found_out_all_the_same(slack_server: SlackServer, place: Place, tmp_path: Path):
     """What was lost on it, no later connection brings: no heartbeat passes that until the histories were looked through."""
     slack, dice = slack_server.workspace, random.Random(3)
     slack.add_channel("C0")
@@ -286,7 +288,7 @@ def test_a_deaf_connection_that_is_renewed_is_found_out_all_the_same(slack_serve
 # What is left out, and what goes elsewhere
 
 
-def test_only_the_channels_that_were_asked_for_are_on_the_topic(slack_server: Server, place: Place, tmp_path: Path):
+def test_only_the_channels_that_were_asked_for_are_on_the_topic(slack_server: SlackServer, place: Place, tmp_path: Path):
     """Private channels, those shared with other companies and the bot's own talks are left out, and acknowledged; what people do
     with the app goes to another topic, under their names; a channel that the app was just added to needs no restart."""
     slack = slack_server.workspace
@@ -328,24 +330,24 @@ def test_only_the_channels_that_were_asked_for_are_on_the_topic(slack_server: Se
 # Over HTTP
 
 
-def test_slack_may_post_its_events_to_a_port(slack_server: Server, place: Place, tmp_path: Path):
+def test_slack_may_post_its_events_to_a_port(slack_server: SlackServer, place: Place, tmp_path: Path):
     """With its signature, and no other; it is answered when the log has confirmed; what was sent again is there once."""
     slack, port = slack_server.workspace, free_ports()
     slack.add_channel("C1")
     with ingesting(slack_server, place, tmp_path, "--http", port, app_token="") as run:
         connected(run)
-        slack_server.http = f"http://127.0.0.1:{port}"
+        slack_server.over_http = posting_to(there := f"http://127.0.0.1:{port}")
         check = json.dumps({"type": "url_verification", "challenge": "who?"}).encode()
-        request = urllib.request.Request(f"{slack_server.http}/slack/events", check, signed(check))
+        request = urllib.request.Request(f"{there}/slack/events", check, signed(check))
         with urllib.request.urlopen(request, timeout=10) as response:
             assert json.load(response) == {"challenge": "who?"}
         forged = json.dumps(
             slack_server.payload_of({"type": "message", "channel": "C1", "user": "U1", "text": "forged", "ts": slack.now()})
         )
-        assert posted(f"{slack_server.http}/slack/events", forged.encode(), signed(forged.encode(), secret="another")) == 401
-        assert posted(f"{slack_server.http}/slack/events", forged.encode(), signed(forged.encode(), at=time.time() - 400)) == 401
+        assert posted(f"{there}/slack/events", forged.encode(), signed(forged.encode(), secret="another")) == 401
+        assert posted(f"{there}/slack/events", forged.encode(), signed(forged.encode(), at=time.time() - 400)) == 401
         large = json.dumps({"event": "x" * 3 * 2**20}).encode()
-        assert posted(f"{slack_server.http}/slack/events", large, signed(large)) == 200
+        assert posted(f"{there}/slack/events", large, signed(large)) == 200
         assert run.figure("beepgpt_slack_refused_total") == 2
         slack_server.faults.twice = 1.0
         texts = [f"message {number}" for number in range(10)]
@@ -365,7 +367,7 @@ def test_slack_may_post_its_events_to_a_port(slack_server: Server, place: Place,
 # What is wrong
 
 
-def failed(place: Place, server: Server, folder: Path, *arguments: object, **settings: str) -> tuple[int, str]:
+def failed(place: Place, server: SlackServer, folder: Path, *arguments: object, **settings: str) -> tuple[int, str]:
     """Status and words of the command, which ends by itself."""
     with ingesting(server, place, folder, *arguments, **settings) as run:
         status = run.process.wait(60)
@@ -373,7 +375,7 @@ def failed(place: Place, server: Server, folder: Path, *arguments: object, **set
 
 
 @pytest.mark.slow
-def test_a_token_that_will_not_do_is_told_and_not_shown(slack_server: Server, place: Place, tmp_path: Path):
+def test_a_token_that_will_not_do_is_told_and_not_shown(slack_server: SlackServer, place: Place, tmp_path: Path):
     """Missing or of another kind: before anybody is asked; unknown to Slack, or without a scope: with what to do."""
     slack_server.workspace.add_channel("C1")
     status, said = failed(place, slack_server, tmp_path / "1", bot_token="xapp-wrong-kind", app_token="")
@@ -396,7 +398,7 @@ def test_a_token_that_will_not_do_is_told_and_not_shown(slack_server: Server, pl
 # Everything at once
 
 
-def ordeal(server: Server, place: Place, folder: Path, seed: int, seconds: float) -> None:
+def ordeal(server: SlackServer, place: Place, folder: Path, seed: int, seconds: float) -> None:
     """Random faults for a while, kills among them; then peace, and the account."""
     slack, dice = server.workspace, random.Random(seed)
     for number in range(6):
@@ -434,13 +436,13 @@ def ordeal(server: Server, place: Place, folder: Path, seed: int, seconds: float
 
 
 @pytest.mark.slow
-def test_whatever_goes_wrong_nothing_is_lost_and_nothing_is_there_twice(slack_server: Server, place: Place, tmp_path: Path):
+def test_whatever_goes_wrong_nothing_is_lost_and_nothing_is_there_twice(slack_server: SlackServer, place: Place, tmp_path: Path):
     """Copies, events that overtake each other, lost acknowledgements, limits, breaks, silent connections and kills, by one seed."""
     ordeal(slack_server, place, tmp_path, seed=7, seconds=12)
 
 
 @pytest.mark.proof
 @pytest.mark.parametrize("seed", range(20))
-def test_the_same_for_longer(slack_server: Server, place: Place, tmp_path: Path, seed: int):
+def test_the_same_for_longer(slack_server: SlackServer, place: Place, tmp_path: Path, seed: int):
     """With many seeds."""
     ordeal(slack_server, place, tmp_path, seed=seed, seconds=90)

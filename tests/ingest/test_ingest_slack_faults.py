@@ -23,10 +23,10 @@ from beepgpt.ingest.slack import loop as slack_loop
 from beepgpt.ingest.slack.known_records import read_contents, record_of
 from beepgpt.ingest.slack.loop import SlackLoop, SlackPulse
 from beepgpt.ingest.slack.web_queries import CheckAnswer
+from beepgpt.simulation.slack.server import BOT_TOKEN, ApiError, SlackServer
+from beepgpt.simulation.slack.workspace import TEAM
 from tests.ingest.test_ingest_slack import Place
 from tests.support.broker import Broker
-from tests.support.slack_server import BOT_TOKEN, ApiError, Server
-from tests.support.slack_workspace import TEAM
 from tests.support.speed import wait_until
 
 SETTINGS = {"BEEPGPT_SLACK__DELAY": "200ms", "BEEPGPT_SLACK__CHECK": "300ms", "BEEPGPT_SLACK__CALLS_PER_MINUTE": "100000"}
@@ -61,7 +61,7 @@ class ByHand:
 class Turned:
     """The loop, of which each turn is a test's; it ends as by `kill -9`."""
 
-    def __init__(self, server: Server, place: Place, lines: str) -> None:
+    def __init__(self, server: SlackServer, place: Place, lines: str) -> None:
         self.server, self.place = server, place
         self.lines = {name: ByHand(name) for name in lines}
         self.came: queue.Queue[Any] = queue.Queue()
@@ -115,7 +115,7 @@ class Turned:
 
 
 @contextmanager
-def turned(server: Server, place: Place, lines: str = "1") -> Iterator[Turned]:
+def turned(server: SlackServer, place: Place, lines: str = "1") -> Iterator[Turned]:
     server.workspace.tell = lambda event: None
     turning = Turned(server, place, lines)
     try:
@@ -146,7 +146,9 @@ def begun(turning: Turned) -> str:
 # What is acknowledged, and what is promised
 
 
-def test_a_heartbeat_promises_nothing_that_came_while_it_was_flushed(slack_server: Server, place: Place, monkeypatch: pytest.MonkeyPatch):
+def test_a_heartbeat_promises_nothing_that_came_while_it_was_flushed(
+    slack_server: SlackServer, place: Place, monkeypatch: pytest.MonkeyPatch
+):
     """The log is slow to confirm: what Slack sends meanwhile is not written yet, and would be late behind such a heartbeat."""
     slack_server.workspace.add_channel("C1")
     with turned(slack_server, place) as turning:
@@ -170,7 +172,7 @@ def test_a_heartbeat_promises_nothing_that_came_while_it_was_flushed(slack_serve
 
 
 @pytest.mark.parametrize("kind", ["event", "interaction", "too large"])
-def test_what_is_acknowledged_stands_on_its_topic(slack_server: Server, place: Place, monkeypatch: pytest.MonkeyPatch, kind: str):
+def test_what_is_acknowledged_stands_on_its_topic(slack_server: SlackServer, place: Place, monkeypatch: pytest.MonkeyPatch, kind: str):
     """Slack forgets what was acknowledged: before that it is confirmed, and waits in no queue that a kill would empty."""
     monkeypatch.setattr("beepgpt.connectors.kafka.writer.LINGER_MS", 60_000)
     topic = {"event": place.events, "interaction": place.interactions, "too large": place.dead_letters}[kind]
@@ -217,7 +219,7 @@ def test_a_heartbeat_counts_where_every_partition_has_it(broker: Broker):
 # Deaf connections
 
 
-def test_a_connection_that_goes_deaf_after_it_brought_events_is_noticed(slack_server: Server, place: Place):
+def test_a_connection_that_goes_deaf_after_it_brought_events_is_noticed(slack_server: SlackServer, place: Place):
     """It answers pings, so heartbeats go on; what it did not bring is seen in the history, and filled in."""
     slack_server.workspace.add_channel("C1")
     with turned(slack_server, place) as turning:
@@ -231,7 +233,7 @@ def test_a_connection_that_goes_deaf_after_it_brought_events_is_noticed(slack_se
         turning.until(lambda: place.said() == ["first", "unheard"], "it is filled in")
 
 
-def test_a_deaf_connection_is_noticed_beside_one_that_is_not(slack_server: Server, place: Place):
+def test_a_deaf_connection_is_noticed_beside_one_that_is_not(slack_server: SlackServer, place: Place):
     """The other one brings events all the time."""
     slack_server.workspace.add_channel("C1")
     with turned(slack_server, place, "12") as turning:
@@ -245,7 +247,7 @@ def test_a_deaf_connection_is_noticed_beside_one_that_is_not(slack_server: Serve
         assert not turning.lines["1"].dropped
 
 
-def test_a_promise_that_was_not_kept_is_taken_back_on_the_topic(slack_server: Server, place: Place, monkeypatch: pytest.MonkeyPatch):
+def test_a_promise_that_was_not_kept_is_taken_back_on_the_topic(slack_server: SlackServer, place: Place, monkeypatch: pytest.MonkeyPatch):
     """Killed between the discovery and the fill: the next start begins before what is missing, not at the heartbeat that was wrong."""
     monkeypatch.setattr(slack_coverage, "GAP_MARGIN", 0)
     slack_server.workspace.add_channel("C1")
@@ -270,7 +272,7 @@ def test_a_promise_that_was_not_kept_is_taken_back_on_the_topic(slack_server: Se
 # What comes late
 
 
-def test_what_slack_had_not_delivered_when_the_connection_broke_is_not_lost(slack_server: Server, place: Place):
+def test_what_slack_had_not_delivered_when_the_connection_broke_is_not_lost(slack_server: SlackServer, place: Place):
     """Slack takes up to eight minutes at times: a heartbeat has passed it by then. It is late in flows, and it is there."""
     slack_server.workspace.add_channel("C1")
     with turned(slack_server, place) as turning:
@@ -286,7 +288,7 @@ def test_what_slack_had_not_delivered_when_the_connection_broke_is_not_lost(slac
     assert place.said() == ["first", "slow"]
 
 
-def test_what_was_said_before_the_topic_began_or_the_app_was_invited_is_not_filled_in(slack_server: Server, place: Place):
+def test_what_was_said_before_the_topic_began_or_the_app_was_invited_is_not_filled_in(slack_server: SlackServer, place: Place):
     """Neither after an outage nor after a restart, and it makes no connection look silent."""
     slack = slack_server.workspace
     slack.add_channel("C1")
@@ -315,7 +317,7 @@ def test_what_was_said_before_the_topic_began_or_the_app_was_invited_is_not_fill
     assert place.said() == ["first", "after"]
 
 
-def test_a_clock_that_was_set_back_makes_no_gap_that_nobody_fills(slack_server: Server, place: Place):
+def test_a_clock_that_was_set_back_makes_no_gap_that_nobody_fills(slack_server: SlackServer, place: Place):
     """The last heartbeat is in the future of the machine that goes on, and what was said since is filled in all the same."""
     slack = slack_server.workspace
     slack.add_channel("C1")
@@ -331,7 +333,7 @@ def test_a_clock_that_was_set_back_makes_no_gap_that_nobody_fills(slack_server: 
         assert place.said() == ["first", "a minute ahead of this machine"]
 
 
-def test_the_channels_of_an_export_are_compared_at_the_start(slack_server: Server, place: Place, capfd: pytest.CaptureFixture[str]):
+def test_the_channels_of_an_export_are_compared_at_the_start(slack_server: SlackServer, place: Place, capfd: pytest.CaptureFixture[str]):
     """On a topic that has events and no heartbeats; a later start has nothing to say."""
     slack = slack_server.workspace
     for channel in ("C1", "C2"):
@@ -352,7 +354,7 @@ def test_the_channels_of_an_export_are_compared_at_the_start(slack_server: Serve
 # In the midst of a fill
 
 
-def test_an_answer_from_before_another_outage_lets_nothing_overtake(slack_server: Server, place: Place):
+def test_an_answer_from_before_another_outage_lets_nothing_overtake(slack_server: SlackServer, place: Place):
     """Two connections; one breaks again while a history is read: what came over the other waits for what was lost meanwhile."""
     slack = slack_server.workspace
     slack.add_channel("C1")
@@ -384,7 +386,7 @@ def test_an_answer_from_before_another_outage_lets_nothing_overtake(slack_server
     assert place.said() == ["first", "held", "lost", "behind it"]
 
 
-def test_a_channel_that_was_archived_meanwhile_is_looked_through_too(slack_server: Server, place: Place):
+def test_a_channel_that_was_archived_meanwhile_is_looked_through_too(slack_server: SlackServer, place: Place):
     """It is in no list any more, and its last words are on the topic all the same."""
     slack = slack_server.workspace
     slack.add_channel("C1")
@@ -398,7 +400,7 @@ def test_a_channel_that_was_archived_meanwhile_is_looked_through_too(slack_serve
     assert place.said() == ["first", "goodbye"]
 
 
-def test_what_was_edited_or_deleted_in_a_gap_is_found_in_threads_too(slack_server: Server, place: Place):
+def test_what_was_edited_or_deleted_in_a_gap_is_found_in_threads_too(slack_server: SlackServer, place: Place):
     """The edit of a reply is written, though nobody replied since; what is gone is counted. An edit that comes again is known."""
     slack = slack_server.workspace
     slack.add_channel("C1")
@@ -424,7 +426,7 @@ def test_what_was_edited_or_deleted_in_a_gap_is_found_in_threads_too(slack_serve
     assert [(each["ts"], each["text"]) for each in changed] == [(reply, "a better reply")]
 
 
-def test_a_cursor_that_ran_out_does_not_end_a_fill(slack_server: Server, place: Place):
+def test_a_cursor_that_ran_out_does_not_end_a_fill(slack_server: SlackServer, place: Place):
     """The history is read again from its first page; nothing of it is given up."""
     slack = slack_server.workspace
     slack.add_channel("C1")

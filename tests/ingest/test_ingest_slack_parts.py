@@ -24,9 +24,10 @@ from beepgpt.ingest.slack.history_notes import notes_on_history, time_text
 from beepgpt.ingest.slack.known_records import KnownRecords, heartbeat_in, identify, record_of
 from beepgpt.ingest.slack.run import calls_of
 from beepgpt.ingest.slack.web_queries import channel_of
+from beepgpt.simulation.slack.faults import Faults
+from beepgpt.simulation.slack.server import APP_TOKEN, BOT_TOKEN, SlackServer, serving
+from beepgpt.simulation.slack.workspace import ChatWorkspace
 from tests.support import MONDAY_AT_TEN
-from tests.support.slack_server import APP_TOKEN, BOT_TOKEN, Faults, Server, serving
-from tests.support.slack_workspace import Workspace
 from tests.support.speed import wait_until
 
 NOW = MONDAY_AT_TEN + 10**6 * SECOND
@@ -46,13 +47,13 @@ class Clock:
         return self.at
 
 
-def workspace() -> Workspace:
-    slack = Workspace(clock=Clock())
+def workspace() -> ChatWorkspace:
+    slack = ChatWorkspace(clock=Clock())
     slack.add_channel("C1")
     return slack
 
 
-def stored(slack: Workspace) -> list[dict[str, Any]]:
+def stored(slack: ChatWorkspace) -> list[dict[str, Any]]:
     return list(slack.messages["C1"].values())
 
 
@@ -218,13 +219,13 @@ def test_channels_of_an_export_and_of_the_app_are_compared():
 
 
 @pytest.fixture
-def web(slack_server: Server) -> Iterator[Web]:
+def web(slack_server: SlackServer) -> Iterator[Web]:
     stopping = threading.Event()
     yield Web(BOT_TOKEN, slack_server.base_url, stopping, per_minute=10_000)
     stopping.set()
 
 
-def test_answers_come_whole_and_limits_are_kept(slack_server: Server, web: Web, monkeypatch: pytest.MonkeyPatch):
+def test_answers_come_whole_and_limits_are_kept(slack_server: SlackServer, web: Web, monkeypatch: pytest.MonkeyPatch):
     """All pages, in spite of 429 and 500; Slack's `Retry-After` is waited for."""
     monkeypatch.setattr(web_api, "BACKOFF", (0.01,))
     for number in range(20):
@@ -241,7 +242,7 @@ def test_answers_come_whole_and_limits_are_kept(slack_server: Server, web: Web, 
     assert web.limited > limited and time.monotonic() - began >= 1
 
 
-def test_our_own_limit_is_kept_and_a_stop_ends_the_wait(slack_server: Server):
+def test_our_own_limit_is_kept_and_a_stop_ends_the_wait(slack_server: SlackServer):
     """The third call of a minute that has two waits, until somebody asks to stop."""
     stopping = threading.Event()
     web = Web(BOT_TOKEN, slack_server.base_url, stopping, per_minute=2)
@@ -254,7 +255,7 @@ def test_our_own_limit_is_kept_and_a_stop_ends_the_wait(slack_server: Server):
     assert slack_server.asked["team.info"] == 2
 
 
-def test_refusals_are_told_apart(slack_server: Server, web: Web):
+def test_refusals_are_told_apart(slack_server: SlackServer, web: Web):
     """A token that is dead, with what to do; a question that is wrong by itself."""
     for code, advice in (
         ("token_revoked", "install the app again"),
@@ -273,7 +274,7 @@ def test_refusals_are_told_apart(slack_server: Server, web: Web):
         web.ask("conversations.info", channel="C404")
 
 
-def test_a_clock_that_is_ahead_of_slacks_is_known(slack_server: Server, web: Web):
+def test_a_clock_that_is_ahead_of_slacks_is_known(slack_server: SlackServer, web: Web):
     """By the date of an answer, to the second; one that is behind does no harm."""
     slack_server.date_ahead = 30.0
     web.ask("auth.test")
@@ -283,7 +284,7 @@ def test_a_clock_that_is_ahead_of_slacks_is_known(slack_server: Server, web: Web
     assert web.ahead == 0.0
 
 
-def test_a_history_has_late_replies_too(slack_server: Server, web: Web):
+def test_a_history_has_late_replies_too(slack_server: SlackServer, web: Web):
     """To roots of before the gap, and to older ones that are named; each message once, broadcasts too."""
     slack = slack_server.workspace
     slack.add_channel("C1")
@@ -307,7 +308,7 @@ def test_a_history_has_late_replies_too(slack_server: Server, web: Web):
 class Listener:
     """A line, and all that it brings, acknowledged at once unless a test wants otherwise."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: SlackServer) -> None:
         self.came: queue.Queue[Any] = queue.Queue()
         self.seen: list[Any] = []
         self.stopping = threading.Event()
@@ -335,7 +336,7 @@ class Listener:
 
 
 @contextmanager
-def listening(server: Server) -> Iterator[Listener]:
+def listening(server: SlackServer) -> Iterator[Listener]:
     listener = Listener(server)
     listener.line.start()
     try:
@@ -345,7 +346,7 @@ def listening(server: Server) -> Iterator[Listener]:
         listener.line.close()
 
 
-def test_events_come_in_slacks_order(slack_server: Server):
+def test_events_come_in_slacks_order(slack_server: SlackServer):
     """Hundreds at once, and each in its turn."""
     slack_server.workspace.add_channel("C1")
     slack_server.ack_within = 30
@@ -358,7 +359,7 @@ def test_events_come_in_slacks_order(slack_server: Server):
     assert listener.texts() == [str(number) for number in range(500)]
 
 
-def test_a_renewal_is_no_outage(slack_server: Server):
+def test_a_renewal_is_no_outage(slack_server: SlackServer):
     """The new connection has said hello before the old one, which is read to its end, is gone: whatever is said meanwhile comes."""
     slack_server.workspace.add_channel("C1")
     with listening(slack_server) as listener:
@@ -373,7 +374,7 @@ def test_a_renewal_is_no_outage(slack_server: Server):
     assert listener.kinds() == [Up, Changed, Changed]
 
 
-def test_an_old_connection_that_slack_does_not_close_is_an_outage(slack_server: Server, monkeypatch: pytest.MonkeyPatch):
+def test_an_old_connection_that_slack_does_not_close_is_an_outage(slack_server: SlackServer, monkeypatch: pytest.MonkeyPatch):
     """It is closed here in the end, and what was on its way over it would come late."""
     monkeypatch.setattr(sockets, "DRAIN", 0.5)
     with listening(slack_server) as listener:
@@ -383,7 +384,7 @@ def test_an_old_connection_that_slack_does_not_close_is_an_outage(slack_server: 
 
 
 @pytest.mark.parametrize("how", ["reset", "end", "freeze"])
-def test_an_end_without_a_goodbye_is_an_outage(slack_server: Server, monkeypatch: pytest.MonkeyPatch, how: str):
+def test_an_end_without_a_goodbye_is_an_outage(slack_server: SlackServer, monkeypatch: pytest.MonkeyPatch, how: str):
     """A connection that breaks, ends or is silent is known to be gone, and is replaced."""
     monkeypatch.setattr(sockets, "PING_EVERY", 0.2)
     monkeypatch.setattr(sockets, "PING_PATIENCE", 3.0)
@@ -402,13 +403,13 @@ def test_an_end_without_a_goodbye_is_an_outage(slack_server: Server, monkeypatch
         assert listener.line.good_until is not None
 
 
-async def ended(server: Server) -> None:
+async def ended(server: SlackServer) -> None:
     """The sockets' ends, without WebSocket's own goodbye."""
     for link in list(server.links):
         link.connection.transport.close()
 
 
-def test_what_is_not_acknowledged_comes_again(slack_server: Server):
+def test_what_is_not_acknowledged_comes_again(slack_server: SlackServer):
     """In another envelope, with the same `event_id`, marked as another try."""
     slack_server.workspace.add_channel("C1")
     with listening(slack_server) as listener:
@@ -434,7 +435,7 @@ def test_tokens_are_in_no_repr():
     assert "hush" not in repr(settings) + repr(Web("xoxb-hush", "http://localhost/", threading.Event()))
 
 
-def test_a_server_can_be_given_more(slack_server: Server):
+def test_a_server_can_be_given_more(slack_server: SlackServer):
     """Web API methods by name, and routes of any kind: for tests of other parts."""
     slack_server.methods["chat.postMessage"] = lambda given: {"ts": slack_server.workspace.post(given["channel"], "U0BOT", given["text"])}
     slack_server.workspace.add_channel("C1")

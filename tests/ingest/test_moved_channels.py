@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from beepgpt.connectors import kafka
+from beepgpt.simulation.slack.server import SlackServer
 from tests.ingest.test_ingest_slack import Place
 from tests.ingest.test_ingest_slack_faults import Turned, begun, place, posted, turned
-from tests.support.slack_server import Server
 
 __all__ = ["place"]
 
@@ -42,7 +42,7 @@ def keyed(place: Place) -> list[tuple[str, str]]:
     return [(key.decode(), body["event"].get("text") or body["event"]["type"]) for key, body in found if body["type"] != "heartbeat"]
 
 
-def test_the_move_stands_under_the_old_id(slack_server: Server, place: Place, caplog: pytest.LogCaptureFixture):
+def test_the_move_stands_under_the_old_id(slack_server: SlackServer, place: Place, caplog: pytest.LogCaptureFixture):
     """What was said before it is not filled in again under the new id, now or after a restart, and nobody asks for the old one."""
     caplog.set_level(logging.WARNING)
     slack_server.workspace.add_channel("C1")
@@ -70,7 +70,7 @@ def test_the_move_stands_under_the_old_id(slack_server: Server, place: Place, ca
     assert "refused a channel's history" not in caplog.text
 
 
-def test_a_channel_that_is_shared_by_its_move_ends_there(slack_server: Server, place: Place):
+def test_a_channel_that_is_shared_by_its_move_ends_there(slack_server: SlackServer, place: Place):
     """Slack Connect's channels are left out: the move itself is not, since it ends what was open."""
     slack_server.workspace.add_channel("C1")
     with turned(slack_server, place) as turning:

@@ -12,10 +12,10 @@ from beepgpt.connectors.slack.live.sockets import decoded
 from beepgpt.conversations.events import Event, parse
 from beepgpt.conversations.export import events_of
 from beepgpt.ingest.slack.known_records import backfilled_record, record_of
+from beepgpt.simulation.slack.server import BOT_TOKEN, SlackServer
 from tests.ingest.test_ingest_slack import Place
 from tests.ingest.test_ingest_slack_faults import Turned, begun, place, posted, turned
 from tests.support import NOW
-from tests.support.slack_server import BOT_TOKEN, Server
 
 __all__ = ["place"]
 
@@ -30,7 +30,7 @@ def said_in_the_open(turning: Turned) -> str:
     return ts
 
 
-def test_a_channel_that_becomes_private_is_left_out_from_then_on(slack_server: Server, place: Place):
+def test_a_channel_that_becomes_private_is_left_out_from_then_on(slack_server: SlackServer, place: Place):
     """Slack sends its messages on, as a group's; nothing of them is written, nor filled in after an outage or a restart."""
     slack = slack_server.workspace
     slack.add_channel("C1")
@@ -51,7 +51,7 @@ def test_a_channel_that_becomes_private_is_left_out_from_then_on(slack_server: S
 
 
 @pytest.mark.parametrize("comes", [True, False])
-def test_a_channel_that_became_private_in_an_outage_is_asked_about_again(slack_server: Server, place: Place, comes: bool):
+def test_a_channel_that_became_private_in_an_outage_is_asked_about_again(slack_server: SlackServer, place: Place, comes: bool):
     """It is not among the channels that are listed any more, so what was known of it counts no more."""
     slack = slack_server.workspace
     slack.add_channel("C1")
@@ -80,7 +80,7 @@ def test_half_an_emoji_is_a_mark_in_what_comes_live():
     assert isinstance(found, Event) and found.text == "cut \ufffd"
 
 
-def test_half_an_emoji_in_a_history_ends_no_fill(slack_server: Server):
+def test_half_an_emoji_in_a_history_ends_no_fill(slack_server: SlackServer):
     """What the Web API answers can be written again, whatever half of a character stands in it."""
     slack = slack_server.workspace
     slack.add_channel("C1")

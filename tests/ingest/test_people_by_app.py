@@ -10,10 +10,10 @@ from beepgpt.connectors.slack.live import Web
 from beepgpt.errors import SlackFailed
 from beepgpt.ingest.slack import web_queries
 from beepgpt.ingest.slack.run import team_of
+from beepgpt.simulation.slack.server import BOT_TOKEN, SlackServer
+from beepgpt.simulation.slack.workspace import TEAM
 from tests.ingest.test_ingest_slack import Place
 from tests.ingest.test_ingest_slack_faults import Turned, begun, place, posted, turned
-from tests.support.slack_server import BOT_TOKEN, Server
-from tests.support.slack_workspace import TEAM
 
 __all__ = ["place"]
 
@@ -31,7 +31,7 @@ def by_app(turning: Turned, user: str, text: str, *, comes: bool = True) -> str:
     return ts
 
 
-def test_a_persons_post_through_an_app_is_marked_live_and_in_fills(slack_server: Server, place: Place):
+def test_a_persons_post_through_an_app_is_marked_live_and_in_fills(slack_server: SlackServer, place: Place):
     """Asked once for each user; a bot's is not marked, nor that of somebody whom Slack doesn't know."""
     slack_server.workspace.add_channel("C1")
     slack_server.unknown.add("U0GONE")
@@ -51,7 +51,7 @@ def test_a_persons_post_through_an_app_is_marked_live_and_in_fills(slack_server:
     assert slack_server.asked["users.info"] == 4
 
 
-def test_without_the_scope_to_ask_it_does_not_start(slack_server: Server):
+def test_without_the_scope_to_ask_it_does_not_start(slack_server: SlackServer):
     """Else the first such post would hold its channel for ever."""
     slack_server.scopes = "channels:history,channels:read,reactions:read"
     with pytest.raises(SlackFailed, match=r"slack\.bot_token lacks users:read.*config/slack-app\.yaml"):
@@ -61,7 +61,7 @@ def test_without_the_scope_to_ask_it_does_not_start(slack_server: Server):
     assert team_of(Web(BOT_TOKEN, slack_server.base_url, threading.Event()), ("channels",)) == TEAM
 
 
-def test_a_refusal_holds_the_channel_and_the_heartbeats(slack_server: Server, place: Place, monkeypatch: pytest.MonkeyPatch):
+def test_a_refusal_holds_the_channel_and_the_heartbeats(slack_server: SlackServer, place: Place, monkeypatch: pytest.MonkeyPatch):
     """Nothing of the channel is written or acknowledged until Slack says who it is; then all of it is, in order."""
     monkeypatch.setattr(web_queries, "ASK_AGAIN", 0.05)
     slack_server.workspace.add_channel("C1")

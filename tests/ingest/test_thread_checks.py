@@ -13,15 +13,15 @@ from beepgpt.conversations.events import micros
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.conversations.rules import SECOND
 from beepgpt.ingest.slack.run import OTHER_COUNTS
+from beepgpt.simulation.slack.server import ApiError, SlackServer
 from tests.ingest.test_agreement import server
-from tests.support.slack_server import ApiError, Server
 from tests.support.slack_worlds import World, world_of
 
 __all__ = ["server"]
 
 
 @pytest.fixture
-def world(server: Server) -> Iterator[World]:
+def world(server: SlackServer) -> Iterator[World]:
     """Connected, and caught up."""
     methods = dict(server.methods)
     with world_of(server) as world:
@@ -200,7 +200,7 @@ def test_an_edit_that_is_found_before_its_reply_is_filled_in_comes_behind_it(wor
 # What Slack refuses
 
 
-def test_a_thread_that_slack_refuses_is_counted_and_named(world: World, server: Server, caplog: pytest.LogCaptureFixture):
+def test_a_thread_that_slack_refuses_is_counted_and_named(world: World, server: SlackServer, caplog: pytest.LogCaptureFixture):
     """Its edits may be missing; the others are read."""
     root, _ = thread(world)
     _, (edited, _) = thread(world)
@@ -223,7 +223,7 @@ def test_a_thread_that_slack_refuses_is_counted_and_named(world: World, server: 
     assert changes(world, "message_changed") == [edited]
 
 
-def test_a_cursor_that_ran_out_ends_no_check(world: World, server: Server):
+def test_a_cursor_that_ran_out_ends_no_check(world: World, server: SlackServer):
     """The thread is read again from its first page."""
     _, replies = thread(world, replies=7)
     world.down()

@@ -8,12 +8,12 @@ from beepgpt.connectors.kafka import Connection
 from beepgpt.connectors.slack.live import web
 from beepgpt.ingest.slack import loop as slack_loop
 from beepgpt.ingest.slack import web_queries
+from beepgpt.simulation.slack.server import SlackServer
 from tests.ingest.test_catching_up import Gate, edited_unseen, edits_in
 from tests.ingest.test_ingest_slack import Place
 from tests.ingest.test_ingest_slack_faults import Turned, begun, posted, turned
 from tests.ingest.test_moved_channels import keyed, move
 from tests.support.broker import Broker
-from tests.support.slack_server import Server
 
 WITHOUT_GROUPS = "channels:history,channels:read,users:read,connections:write"
 
@@ -44,7 +44,7 @@ def said_in(turning: Turned, channel: str, text: str) -> str:
 
 @pytest.mark.parametrize("code", ["channel_not_found", "missing_scope"])
 def test_what_is_said_in_a_channel_that_slack_does_not_describe_is_left_out(
-    slack_server: Server, place: Place, code: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    slack_server: SlackServer, place: Place, code: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     """Acknowledged and counted, with what to do; heartbeats go on after each; Slack is asked again, and once it answers, it is written."""
     slack = slack_server.workspace
@@ -73,7 +73,7 @@ def test_what_is_said_in_a_channel_that_slack_does_not_describe_is_left_out(
     assert [(each["channel"], each["why"], each["events"]) for each in warned] == [("G1", code, 1)] * 2
 
 
-def test_what_is_held_for_a_channel_that_the_listing_leaves_out_is_let_go(slack_server: Server, place: Place):
+def test_what_is_held_for_a_channel_that_the_listing_leaves_out_is_let_go(slack_server: SlackServer, place: Place):
     """It came before the listing; a channel that is left out has no history to wait for, and heartbeats go on."""
     slack = slack_server.workspace
     slack.add_channel("C1")
@@ -90,7 +90,7 @@ def test_what_is_held_for_a_channel_that_the_listing_leaves_out_is_let_go(slack_
     assert place.said() == ["first", "goes on"]
 
 
-def test_a_channel_that_is_hidden_after_an_outage_is_left_out(slack_server: Server, place: Place):
+def test_a_channel_that_is_hidden_after_an_outage_is_left_out(slack_server: SlackServer, place: Place):
     """It was on the topic, and became private meanwhile: what is held for it is not written, and its history is not read."""
     slack = slack_server.workspace
     slack_server.scopes = WITHOUT_GROUPS
@@ -114,7 +114,7 @@ def test_a_channel_that_is_hidden_after_an_outage_is_left_out(slack_server: Serv
 
 
 @pytest.mark.parametrize("is_hidden", [False, True])
-def test_a_thread_that_was_read_waits_until_slack_has_described_its_channel(slack_server: Server, place: Place, is_hidden: bool):
+def test_a_thread_that_was_read_waits_until_slack_has_described_its_channel(slack_server: SlackServer, place: Place, is_hidden: bool):
     """It was asked for before an outage, and its answer comes while Slack is asked what the channel is, which is not listed any more."""
     slack = slack_server.workspace
     gates = Gate(slack_server, "conversations.replies"), Gate(slack_server, "conversations.info")
@@ -134,7 +134,7 @@ def test_a_thread_that_was_read_waits_until_slack_has_described_its_channel(slac
     assert [edit["event"]["message"]["ts"] for _, edit in edits_in(place)] == ([] if is_hidden else [reply])
 
 
-def test_the_history_of_a_channel_that_became_private_is_not_read(slack_server: Server, place: Place):
+def test_the_history_of_a_channel_that_became_private_is_not_read(slack_server: SlackServer, place: Place):
     """Its description is asked for, and nothing more: what can't be shown to be public is not even read."""
     slack = slack_server.workspace
     for channel in ("C1", "C2"):
@@ -151,7 +151,7 @@ def test_the_history_of_a_channel_that_became_private_is_not_read(slack_server: 
     assert ("conversations.info", "C2") in asked and ("conversations.history", "C2") not in asked
 
 
-def test_a_move_that_comes_in_an_outage_is_written(slack_server: Server, place: Place):
+def test_a_move_that_comes_in_an_outage_is_written(slack_server: SlackServer, place: Place):
     """With what was said before it: Slack describes no channel under its old id, so what it is now decides. Flows end what was open."""
     slack_server.workspace.add_channel("C1")
     with turned(slack_server, place, "12") as turning:
@@ -164,7 +164,7 @@ def test_a_move_that_comes_in_an_outage_is_written(slack_server: Server, place: 
     assert sorted(keyed(place)) == [("C1", "before"), ("C1", "channel_id_changed"), ("C1", "first"), ("C9", "after")]
 
 
-def test_a_move_to_a_channel_that_slack_does_not_describe_is_all_that_is_written(slack_server: Server, place: Place):
+def test_a_move_to_a_channel_that_slack_does_not_describe_is_all_that_is_written(slack_server: SlackServer, place: Place):
     """It has no text. What was said just before may have been said in private."""
     slack_server.workspace.add_channel("C1")
     slack_server.scopes = WITHOUT_GROUPS

@@ -20,11 +20,11 @@ from beepgpt.conversations.shard import RunOutput, run_through
 from beepgpt.ingest.slack import loop as slack_loop
 from beepgpt.ingest.slack.known_records import read_contents
 from beepgpt.ingest.slack.retention import ExpiredMessages, RetentionSweep
+from beepgpt.simulation.slack.server import SlackServer
 from tests.ingest.test_ingest_slack import Place
 from tests.ingest.test_ingest_slack_faults import Turned, begun, posted, turned
 from tests.support.broker import Broker
 from tests.support.histories import Record, delete, post
-from tests.support.slack_server import Server
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def read_through(place: Place) -> RunOutput:
     return run_through([record.value or b"" for _, record in place.records()], Rules(), load_encoding("o200k_base"))
 
 
-def test_what_a_history_no_longer_has_is_deleted_on_the_topic(slack_server: Server, place: Place):
+def test_what_a_history_no_longer_has_is_deleted_on_the_topic(slack_server: SlackServer, place: Place):
     """A root and a reply that went in a gap; what is still there stays. It takes its example with it, is not late, and comes once."""
     slack = slack_server.workspace
     slack.add_channel("C1")
@@ -71,7 +71,7 @@ def test_what_a_history_no_longer_has_is_deleted_on_the_topic(slack_server: Serv
         assert turning.live.account["vanished"] == 0
 
 
-def test_what_came_since_the_last_heartbeat_is_not_taken_for_deleted(slack_server: Server, place: Place):
+def test_what_came_since_the_last_heartbeat_is_not_taken_for_deleted(slack_server: SlackServer, place: Place):
     """Slack's histories may be a little behind its events."""
     slack = slack_server.workspace
     slack.add_channel("C1")
@@ -110,7 +110,7 @@ def swept(turning: Turned, days: int) -> Counter[str]:
     return turning.live.account
 
 
-def test_what_is_older_than_the_retention_is_deleted_once_and_replays_delete_it_too(slack_server: Server, place: Place):
+def test_what_is_older_than_the_retention_is_deleted_once_and_replays_delete_it_too(slack_server: SlackServer, place: Place):
     """Whatever of it nobody deleted before, bots' messages too; the heartbeats remember up to when, so that a restart begins there."""
     slack_server.workspace.add_channel("C1")
     now = int(time.time()) * SECOND
@@ -140,7 +140,7 @@ def test_what_is_older_than_the_retention_is_deleted_once_and_replays_delete_it_
     assert deletions(place)[3:] == [(recent, "retention")]
 
 
-def test_a_deletion_by_retention_is_not_late_when_heartbeats_have_waited(slack_server: Server, place: Place):
+def test_a_deletion_by_retention_is_not_late_when_heartbeats_have_waited(slack_server: SlackServer, place: Place):
     """Its channel is far ahead of the last heartbeat then, and some of that came in the same turn; posts that are held come behind it."""
     slack_server.workspace.add_channel("C1")
     now = int(time.time()) * SECOND
@@ -170,7 +170,7 @@ def test_a_deletion_by_retention_is_not_late_when_heartbeats_have_waited(slack_s
     assert read_through(place).late == []
 
 
-def test_a_kill_amid_a_sweep_loses_and_repeats_nothing(slack_server: Server, place: Place, monkeypatch: pytest.MonkeyPatch):
+def test_a_kill_amid_a_sweep_loses_and_repeats_nothing(slack_server: SlackServer, place: Place, monkeypatch: pytest.MonkeyPatch):
     """The mark moves with the last batch alone; what is deleted already is found deleted."""
     monkeypatch.setattr("beepgpt.ingest.slack.retention.BATCH", 2)
     slack_server.workspace.add_channel("C1")

@@ -24,6 +24,7 @@ from beepgpt.alerts.replay import Replay
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.outcomes import RollingMetrics
 from beepgpt.conversations.rules import DAY, HOUR, MINUTE
+from beepgpt.training.formats import microseconds
 from beepgpt.training.metrics import Outcomes, outcomes_of
 from beepgpt.training.models import load_model, save_model
 from beepgpt.training.outcomes import figures_by_model
@@ -178,7 +179,7 @@ def answers_turned(folder: Path, name: str, among: Callable[[int], bool]) -> Non
     table = pq.read_table(folder / name)
     answers = [
         ["stranger"] if among(at) else answer
-        for at, answer in zip(table["prompt_ts"].to_pylist(), table["answer"].to_pylist(), strict=True)
+        for at, answer in zip(microseconds(table["prompt_ts"]).to_pylist(), table["answer"].to_pylist(), strict=True)
     ]
     place = table.schema.get_field_index("answer")
     pq.write_table(table.set_column(place, "answer", pa.array(answers, table.schema.field(place).type)), folder / name)
@@ -254,8 +255,8 @@ def test_an_answer_that_was_known_only_when_judging_began_chooses_nothing(small_
     assert parts is not None and parts.judge_from is not None
     path = folder / "candidates_valid.parquet"
     table = pq.read_table(path)
-    early = [each for each, at in enumerate(table["prompt_ts"].to_pylist()) if at < parts.judge_from]
-    settled = table["settled_ts"].to_pylist()
+    early = [each for each, at in enumerate(microseconds(table["prompt_ts"]).to_pylist()) if at < parts.judge_from]
+    settled = microseconds(table["settled_ts"]).to_pylist()
     for place, row in enumerate(early):
         settled[row] = parts.judge_from - (place % 3 > 0)
     column = table.schema.get_field_index("settled_ts")

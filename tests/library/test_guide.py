@@ -10,7 +10,8 @@ import pytest
 
 import beepgpt
 
-GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "python.md"
+ROOT = Path(__file__).resolve().parents[2]
+GUIDE, DEFAULTS = ROOT / "docs" / "guides" / "python.md", ROOT / "config" / "default.toml"
 
 
 @pytest.mark.slow
@@ -32,7 +33,18 @@ def test_the_guide_runs_from_its_beginning_to_its_end(tmp_path: Path, monkeypatc
             names["frame"] = None
             made_of_export = len(printed)
 
-    assert len(blocks) == 6 and made_of_export > 100 and len(names["lines"]) > 100
+    assert len(blocks) == 7 and made_of_export > 100 and len(names["lines"]) > 100
     assert names["follower"].account["adds_up"] and names["asked"].text == "Is it red?"
     assert [example.channel for example in names["answered"] if example.answer] == ["general"]
     assert not names["found"].is_broken and not names["found"].is_suspected
+
+
+@pytest.mark.parametrize("section", ["conversations", "training"])
+def test_the_guide_lists_the_settings(section: str):
+    """Keywords, defaults and meanings are those of the file of settings."""
+    text = DEFAULTS.read_text("utf-8").split(f"\n[{section}]\n")[1].split("\n[")[0]
+    rows = [
+        f"| `{name}` | `{default}` | {about} |" for name, default, about in re.findall(r'^(\w+) = (".*?"|\S+) +# (.*)$', text, re.MULTILINE)
+    ]
+
+    assert len(rows) > 15 and "\n".join(rows) in GUIDE.read_text("utf-8")

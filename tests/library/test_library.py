@@ -6,6 +6,7 @@ import inspect
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from beepgpt.conversations.shard import RunOutput
 from beepgpt.errors import BadCommand
 from beepgpt.library.follower import Emitted
 from beepgpt.packages import MissingPackage
+from beepgpt.training.formats import microseconds
 from beepgpt.training.parts import parts_of
 from tests.support import NOW, beep, outcome, run_of
 from tests.support.broker import Broker, GivenBroker
@@ -44,7 +46,8 @@ def test_each_public_name_has_an_example_that_runs():
 
 def test_the_names_are_few_and_each_says_what_it_is():
     """15 at most; a test of each runs as a doctest in its module."""
-    assert len(beepgpt.__all__) <= 15 and sorted(beepgpt._FROM) == beepgpt.__all__ == sorted(beepgpt.__all__)
+    assert len(beepgpt.__all__) <= 15 and sorted(chain(*beepgpt._FROM.values())) == beepgpt.__all__ == sorted(beepgpt.__all__)
+    assert [getattr(beepgpt, name).__name__ for name in beepgpt.__all__] == beepgpt.__all__
     for name in beepgpt.__all__:
         found = getattr(beepgpt, name)
         assert len((inspect.getdoc(found) or "").split()) > 4, name
@@ -237,6 +240,21 @@ def test_a_split_needs_nothing_that_trains(export: Path, tmp_path: Path):
     assert (ran.returncode, ran.stdout) == (0, "True True\n"), ran.stderr
 
 
+def test_what_is_chosen_by_was_settled_before_judging_begins(export: Path, tmp_path: Path):
+    """The validation side has two parts; what was settled later than that is in neither."""
+    ours = beepgpt.split(beepgpt.examples(export), tmp_path / "set")
+
+    parts = parts_of(ours.manifest)
+    assert parts is not None and parts.judge_from is not None
+    table = ours.to_arrow("valid")
+    columns = (microseconds(table[name]).to_pylist() for name in ("prompt_ts", "settled_ts"))
+    times = dict(zip(table["id"].to_pylist(), zip(*columns, strict=True), strict=True))
+    choose, judge = (set(ours.to_arrow(side)["id"].to_pylist()) for side in ("choose", "judge"))
+    assert judge == {name for name, (at, _) in times.items() if at >= parts.judge_from} and len(judge) > 5
+    assert choose == {name for name, (at, settled) in times.items() if at < parts.judge_from and settled < parts.judge_from}
+    assert 5 < len(choose) < len(times) - len(judge), "some were settled only when judging had begun"
+
+
 def test_tables_lack_what_was_retracted():
     """A `for` gives it, as the command line writes it; a table is of what still holds."""
     event = beepgpt.ChatEvent
@@ -281,13 +299,6 @@ def test_a_model_predicts_what_the_command_line_does(export: Path, tmp_path: Pat
 
     assert ours.manifest["parts"] == theirs.manifest["parts"] and ours.manifest["cut"] == theirs.manifest["cut"]
     assert ours.to_arrow("valid").equals(theirs.to_arrow("valid"))
-    parts = parts_of(ours.manifest)
-    assert parts is not None and parts.judge_from is not None
-    times = {each["id"]: (each["prompt_ts"], each["settled_ts"]) for each in ours.to_arrow("valid").to_pylist()}
-    choose, judge = (set(ours.to_arrow(side)["id"].to_pylist()) for side in ("choose", "judge"))
-    assert judge == {name for name, (at, _) in times.items() if at >= parts.judge_from} and len(judge) > 5
-    assert choose == {name for name, (at, settled) in times.items() if at < parts.judge_from and settled < parts.judge_from}
-    assert 5 < len(choose) < len(times) - len(judge), "some were settled only when judging had begun"
     again = beepgpt.Model.load(model.folder)
     points = made.kept()[:20]
     predicted = model.predict(points)

@@ -10,6 +10,7 @@ ELIGIBILITY_PY = "beepgpt/alerts/eligibility.py"
 PREDICTIONS_PY = "beepgpt/alerts/predictions.py"
 REHEARSAL_PY = "beepgpt/alerts/rehearsal.py"
 REPLAY_PY = "beepgpt/alerts/replay.py"
+SPREAD_PY = "beepgpt/alerts/spread.py"
 STORE_PY = "beepgpt/alerts/store.py"
 PARTICIPANTS_PY = "beepgpt/alerts/participants.py"
 SLACK_PY = "connectors/slack/alerts.py"
@@ -17,6 +18,8 @@ WHO = "tests/alerts/test_who_is_alerted.py"
 DELIVERED = "tests/alerts/test_delivery.py"
 REHEARSED = "tests/alerts/test_rehearsal.py"
 REPLAYED = "tests/alerts/test_replay.py"
+REPORTED = "tests/alerts/test_rehearsal_report.py"
+SPREAD = "tests/alerts/test_spread.py"
 
 LOST = "tests/alerts/test_store.py::test_a_lost_store_alerts_nobody_twice_and_hourly_limits_go_on"
 
@@ -88,11 +91,39 @@ ROWS = (
         ("bisect_left(self.pairs, (before, user))", 'bisect_left(self.pairs, (before, ""))'),
     ),
     mutation(
+        "an oracle alerts everybody whom the model names",
+        "figures: what a model is held against",
+        REPLAY_PY,
+        REPORTED,
+        (" if history.joined_at(user, point) is not None]", "]"),
+    ),
+    mutation(
+        "a cap's week is a microsecond too long",
+        "figures: what a cap a week costs",
+        SPREAD_PY,
+        SPREAD,
+        ("times[0] <= at - WEEK", "times[0] < at - WEEK"),
+    ),
+    mutation(
+        "a cap counts what was only listed",
+        "figures: what a cap a week costs",
+        SPREAD_PY,
+        SPREAD,
+        ('        if each.alert.way == "direct":\n            times.append(at)\n', "        times.append(at)\n"),
+    ),
+    mutation(
+        "what a cap costs is of all parts of time",
+        "figures: what a cap a week costs",
+        SPREAD_PY,
+        SPREAD,
+        ('rehearsed.alerts if each.part == "judge"]', "rehearsed.alerts]"),
+    ),
+    mutation(
         "who joins as the day ends has not joined",
         "figures: joined is within a day",
         REHEARSAL_PY,
         REHEARSED,
-        ("at < ts <= at + DAY), default", "at < ts < at + DAY), default"),
+        ("ts <= point.prompt_ts + DAY), default", "ts < point.prompt_ts + DAY), default"),
     ),
     mutation(
         "live, who joins as the day ends has not joined",

@@ -537,4 +537,18 @@ ROWS = (
             'return after.startswith("/") and one[-1].isascii() and not one[-1].isalnum()',
         ),
     ),
+    mutation(
+        "a text that was shortened to all that is known of it is shown on",
+        "law 9",
+        "beepgpt/conversations/forgetting.py",
+        "tests/conversations/test_forgetting.py::test_a_text_is_known_when_it_is_shortened",
+        ("range(_STEP, len(cut) + 1, _STEP)", "range(_STEP, len(cut), _STEP)"),
+    ),
+    mutation(
+        "who asked and thanks in the thread was met with silence",
+        "points and examples",
+        TARGETS_PY,
+        f"{CHANNEL}::TestThreads",
+        ("answered_in_thread |= waiting", "answered_in_thread = waiting"),
+    ),
 )

@@ -137,7 +137,7 @@ ROWS = (
         SCORING_PY,
         "tests/dataflows/test_scoring_in_time.py",
         (
-            '        if point.due is not None and point.due < time.time():\n            self._finish(point, None, "missed")\n            return\n',
+            '        if point.due is not None and point.due < clock.now():\n            self._finish(point, None, "missed")\n            return\n',
             "",
         ),
     ),
@@ -223,5 +223,20 @@ ROWS = (
             "            kept[conversation, emitted.t] = predicted\n        self._dirty[emitted.channel] = None\n",
             "            kept[conversation, emitted.t] = predicted\n",
         ),
+    ),
+    mutation(
+        "a clock that goes back makes predictions forgotten early",
+        "law 9",
+        SCORING_PY,
+        "tests/dataflows/test_deleted_predictions.py::test_a_clock_that_goes_back_makes_no_prediction_forgotten_early",
+        ("emitted.t + 1, index.newest),", "emitted.t + 1),"),
+    ),
+    mutation(
+        "a worker that ends at once does not tell which channels it has",
+        "law 4",
+        "beepgpt/runtime/running.py",
+        "tests/dataflows/test_sqlite_flow.py::test_a_channel_in_partitions_of_two_workers_stops_a_run_that_ends_at_once",
+        ('report(result | ({} if run.origin.address is None else {"channels": new_channels()}))', "report(result)"),
+        ("REPORT_EVERY = 0.2\n", "REPORT_EVERY = 20.0\n"),
     ),
 )

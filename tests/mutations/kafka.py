@@ -108,4 +108,11 @@ ROWS = (
         f"{KAFKA}::test_what_is_cut_to_fit_keeps_its_key_and_headers",
         ('headers = [*headers, ("cut_from"', 'headers = [("cut_from"'),
     ),
+    mutation(
+        "a partition that comes moves the others back to what was handed out of them",
+        "law 4",
+        READER_PY,
+        "tests/connectors/log/test_log.py::test_a_partition_that_comes_or_goes_moves_no_other",
+        ("            if partition not in before:\n", "            if partition is not None:\n"),
+    ),
 )

@@ -48,7 +48,7 @@ ROWS = (
         "beepgpt/library/training_sets.py",
         f"{EVENTFUL}::test_a_training_set_has_no_retracted_example",
         (
-            "retracted = [bytes.fromhex(each.id) for each in examples.retractions] if isinstance(examples, SourceExamples) else []",
+            "retracted = [bytes.fromhex(each.id) for each in examples.retractions] if isinstance(examples, Examples) else []",
             "retracted = []",
         ),
     ),
@@ -144,10 +144,47 @@ ROWS = (
         ("*([] if metrics is None else [metrics])])", "*[]])"),
     ),
     mutation(
+        "what came after judging began is among what chooses",
+        "law 8",
+        "beepgpt/library/training_sets.py",
+        "tests/library/test_library.py::test_a_model_predicts_what_the_command_line_does",
+        (
+            'pc.and_(pc.less(table["prompt_ts"], judge_from), pc.less(table["settled_ts"], judge_from))',
+            'pc.less(table["prompt_ts"], judge_from)',
+        ),
+    ),
+    mutation(
+        "tables of Python are in the order of reading",
+        "tables",
+        EXAMPLES_PY,
+        "tests/library/test_models.py::test_kept_examples_are_in_the_order_of_time",
+        (
+            'return sorted([line for line in lines if id_of(line) not in retracted], key=by_time("settled_ts"))',
+            "return [line for line in lines if id_of(line) not in retracted]",
+        ),
+    ),
+    mutation(
+        "a table has one candidate's number for all of its columns",
+        "tables",
+        "connectors/files/arrow_rows.py",
+        "tests/connectors/test_parquet.py::test_a_table_has_the_values_of_the_lines",
+        ("doubles.take(first + place * step)", "doubles.take(first)"),
+    ),
+    mutation(
         "in a notebook, a spinner is drawn",
         "notebooks",
         "beepgpt/runtime/console.py",
         "tests/runtime/test_console.py",
         ("force_interactive=False if NOTEBOOK in os.environ else None", "force_interactive=None"),
+    ),
+    mutation(
+        "what is chosen by was settled when judging had begun, in Python",
+        "law 8",
+        "beepgpt/library/training_sets.py",
+        "tests/library/test_library.py::test_what_is_chosen_by_was_settled_before_judging_begins",
+        (
+            'pc.less(pc.max_element_wise(table["prompt_ts"], table["settled_ts"]), parts.judge_from)',
+            'pc.less(table["prompt_ts"], parts.judge_from)',
+        ),
     ),
 )

@@ -10,6 +10,12 @@ PAGE_PY = "beepgpt/web/local_server.py"
 SETTINGS_PY = "config/settings.py"
 CHILDREN_PY, FOLDER_PY = "beepgpt/up/children.py", "beepgpt/up/folder.py"
 BACKUP_PY, BACKUP = "beepgpt/up/backup.py", "tests/up/test_backup.py"
+CLOCK_PY, CLOCK = "beepgpt/clock.py", "tests/test_clock.py"
+LIFE_PY, LIFE = "beepgpt/simulation/life.py", "tests/simulation/test_life.py"
+UP_PY, SIMULATED = (
+    "beepgpt/commands/up.py",
+    "tests/up/test_up_simulated.py::test_what_cannot_be_simulated_is_refused_before_anything_is_made",
+)
 CHILDREN, FOLDER = "tests/up/test_children.py", "tests/up/test_folder.py"
 INTERRUPTED = "tests/commands/test_interrupted.py"
 PACING = "tests/runtime/test_pacing.py"
@@ -17,6 +23,65 @@ REVIEW = "tests/web/test_review.py"
 SETTINGS = "tests/config/test_settings.py"
 
 ROWS = (
+    mutation(
+        "a simulated clock passes as fast as the machine's",
+        "live: --simulate 600x",
+        CLOCK_PY,
+        CLOCK,
+        ("self.begins + self.rate * (monotonic - self.since)", "self.begins + (monotonic - self.since)"),
+    ),
+    mutation(
+        "a process that read a simulated clock before its start never hears of that",
+        "live: --simulate 600x",
+        CLOCK_PY,
+        CLOCK,
+        ("        if found.since is not None:\n            _started[place] = found\n", "        _started[place] = found\n"),
+    ),
+    mutation(
+        "the page of a run asks a store of alerts that is being made for its table",
+        "live: the page",
+        "beepgpt/alerts/by_day.py",
+        "tests/alerts/test_by_day.py",
+        ("            return []  # it is being made\n", "            pass\n"),
+    ),
+    mutation(
+        "an export as of a time names a reply that comes later",
+        "law 1",
+        "beepgpt/simulation/export.py",
+        LIFE,
+        ("                post.root.replies.remove(post)\n", "                pass\n"),
+    ),
+    mutation(
+        "a simulated message has the time that was planned, and not that of its arrival",
+        "live: nothing of it is late",
+        LIFE_PY,
+        LIFE,
+        ("                post.t = now\n", "                pass\n"),
+    ),
+    mutation(
+        "a simulated Slack's history shows a message as it was before its change",
+        "law 6",
+        LIFE_PY,
+        LIFE,
+        (
+            "        apply_act(entry)\n        _, _, channel, _, post, _ = entry\n        self._show(channel, post)\n",
+            "        _, _, channel, _, post, _ = entry\n        self._show(channel, post)\n        apply_act(entry)\n",
+        ),
+    ),
+    mutation(
+        "a simulation takes the tokens of a real Slack",
+        "law 9",
+        UP_PY,
+        SIMULATED,
+        ("    if settings.slack.app_token or settings.slack.bot_token:\n", "    if settings.slack.app_token:\n"),
+    ),
+    mutation(
+        "a real workspace goes live in the folder of a simulated one",
+        "live: one folder, one workspace",
+        UP_PY,
+        SIMULATED,
+        ("    if (folder.path / SIMULATED).exists():\n", "    if False:\n"),
+    ),
     mutation(
         "a command that ended is not started again",
         "live: what ends is started again",
@@ -257,6 +322,13 @@ ROWS = (
         "beepgpt/up/backup.py",
         "tests/up/test_backup.py::test_a_copy_that_is_killed_before_it_is_whole_is_none",
         ('making = to.with_name(f"{to.name}.new")', "making = to"),
+    ),
+    mutation(
+        "a paced run takes what is forgotten for a record that can't be read",
+        "law 6",
+        PACING_PY,
+        f"{PACING}::test_what_is_forgotten_takes_no_time_and_is_counted_as_without_a_pace",
+        ("forgotten=self._forgotten))._replace(record=record)", "forgotten=self._forgotten))"),
     ),
     mutation(
         "the numbers of people are in the order of their names",

@@ -170,4 +170,11 @@ ROWS = (
             "        everything = list(files.bounds_in(self._base))\n        due = everything.copy()\n",
         ),
     ),
+    mutation(
+        "long records that a topic in a folder loses stay in pages that are free",
+        "law 9",
+        FILES_PY,
+        f"{REMOVED_TESTS}::test_what_a_topic_loses_is_overwritten_at_once",
+        ('"PRAGMA secure_delete = ON"', '"PRAGMA secure_delete = FAST"'),
+    ),
 )

@@ -175,6 +175,20 @@ ROWS = (
         ),
     ),
     mutation(
+        "silence after others have spoken is calibrated as that of first messages",
+        "law 8",
+        RANKING_PY,
+        f"{RANKING}::test_silence_is_calibrated_apart_for_first_messages_and_for_others",
+        ("silence[1].calibrated(before))", "silence[0].calibrated(before))"),
+    ),
+    mutation(
+        "people keep their probabilities when silence is calibrated",
+        "law 8",
+        RANKING_PY,
+        RANKING,
+        ("    found = p * np.repeat((1 - nobody) / np.maximum(1 - before, 1e-12), sizes)\n", "    found = p.copy()\n"),
+    ),
+    mutation(
         "calibration is of trees that were fitted on what calibrates them",
         "law 8",
         "beepgpt/training/ranking.py",

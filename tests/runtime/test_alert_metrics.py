@@ -12,6 +12,7 @@ from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY, HOUR, MINUTE, SECOND
 from beepgpt.runtime.flow_metrics import AlertFigures, AlertPulse
 from beepgpt.runtime.metrics import serve
+from beepgpt.simulation.slack.alerts_api import AlertedWorkspace
 from beepgpt.training.live import LiveThresholds
 from tests.commands.test_alert_command import just_now, settings_of
 from tests.runtime.test_metrics import Clock, Values, get, scraped, values
@@ -20,7 +21,7 @@ from tests.support.alerts import NOON, Office, deletion, outcome, prediction
 from tests.support.broker import Broker, GivenBroker
 from tests.support.kafka import KEPT, address, started
 from tests.support.ports import free_ports
-from tests.support.slack_web_api import TOKEN, Workspace
+from tests.support.slack_web_api import TOKEN
 from tests.support.speed import wait_until
 from tests.training.test_live import pair
 
@@ -37,7 +38,7 @@ def scraped_of(figures: AlertFigures) -> Values:
         return values(scraped(server))
 
 
-def test_what_became_of_every_alert_is_told(tmp_path: Path, slack: Workspace):
+def test_what_became_of_every_alert_is_told(tmp_path: Path, slack: AlertedWorkspace):
     """Told in Slack and handed on, refused and why, once only, unknown, taken back, and what was done about it; each where it belongs."""
     office = Office(tmp_path, slack, forwarded_to="topic", policy={"per_hour": 10})
     figures = figures_of(office)
@@ -85,7 +86,7 @@ def test_what_became_of_every_alert_is_told(tmp_path: Path, slack: Workspace):
     assert 4 <= found["beepgpt_alert_seconds_sum{since=release}"] + 1 <= found["beepgpt_alert_seconds_sum{since=message}"] + 0.1 < 30
 
 
-def test_what_is_held_for_a_digest_is_told_and_so_is_the_digest(tmp_path: Path, slack: Workspace):
+def test_what_is_held_for_a_digest_is_told_and_so_is_the_digest(tmp_path: Path, slack: AlertedWorkspace):
     """Two alerts wait; then one message has them both."""
     office = Office(tmp_path, slack, digest_at=15 * 60)
     figures = figures_of(office)
@@ -103,7 +104,7 @@ def test_what_is_held_for_a_digest_is_told_and_so_is_the_digest(tmp_path: Path, 
     assert not any("beepgpt_alert_seconds" in name for name in found if "bucket" not in name), "a digest's time is everybody's own"
 
 
-def test_a_digest_in_quiet_hours_is_no_message_that_waits(tmp_path: Path, slack: Workspace):
+def test_a_digest_in_quiet_hours_is_no_message_that_waits(tmp_path: Path, slack: AlertedWorkspace):
     """Slack was busy when it was to be sent, then its reader's night began: nobody has to look, and a run over a file ends. In the morning
     it is a message to be sent, as is one of a reader whose hours are others."""
     office = Office(tmp_path, slack, digest_at=15 * 60, policy={"quiet": (15 * 60 + 30, 16 * 60)})
@@ -188,7 +189,7 @@ def test_figures_are_there_before_anything_is_counted(tmp_path: Path):
         assert not re.search(r"_(ms|millis|minutes|hours|percent|count|counter|gauge)(_|$)", metric.name)
 
 
-def test_nothing_that_people_wrote_is_told(tmp_path: Path, slack: Workspace):
+def test_nothing_that_people_wrote_is_told(tmp_path: Path, slack: AlertedWorkspace):
     """No text, no person and no channel is a label."""
     office = Office(tmp_path, slack)
     office.opt_in("bo")
@@ -215,7 +216,7 @@ def test_ready_is_who_has_read_what_was_there():
     assert "hangs" in pulse.why_dead() and "hangs" in pulse.why_not_ready()
 
 
-def test_the_command_serves_them_and_is_ready_once_it_caught_up(tmp_path: Path, slack: Workspace, broker: Broker | GivenBroker):
+def test_the_command_serves_them_and_is_ready_once_it_caught_up(tmp_path: Path, slack: AlertedWorkspace, broker: Broker | GivenBroker):
     """From a topic: the lag is served, a point's release comes from the record's header, and a wrong port is named first."""
     connection = Connection(broker.bootstrap)
     topic = f"test-alert-metrics-{free_ports()}.predictions"

@@ -15,7 +15,8 @@ from beepgpt.commands.score_run import check_job
 from beepgpt.commands.scoring import ScoreJob
 from beepgpt.config.settings import read_settings
 from beepgpt.conversations.chunks import Chunk
-from beepgpt.conversations.events import Event, Heartbeat, parse
+from beepgpt.conversations.events import Event, Heartbeat, Ignored, Reject, parse
+from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.conversations.points import PointEmitted
 from beepgpt.conversations.rules import MINUTE, Rules
 from beepgpt.errors import BadCommand
@@ -182,6 +183,18 @@ def test_what_cannot_be_read_is_counted_with_its_place(clock: Clock, tmp_path: P
     reject, record = all_of(paced(tmp_path / "export", 60.0))
     assert (reject.reason, reject.place) == ("day_file_not_json", "general/2023-11-14.json")
     assert time_of(record) == START * 1_000_000 + 100_000
+
+
+def test_what_is_forgotten_takes_no_time_and_is_counted_as_without_a_pace(clock: Clock, tmp_path: Path):
+    """It is `forgotten`, and nothing that can't be read."""
+    ours = Forgotten(b"salt").with_names(["U9"])
+    lines = [post("C1", 0), post("C1", 86_400).replace(b"U1", b"U9"), post("C1", 1)]
+    source = paced(file_of(tmp_path / "events.jsonl", lines), 60.0, forgotten=ours)
+
+    given = [parse(each, NOW, forgotten=ours) for each in all_of(source)]
+
+    assert [each.reason if isinstance(each, Ignored | Reject) else "" for each in given] == ["", "forgotten", ""]
+    assert source.span.last == (START + 1) * 1_000_000 and clock.now < 60
 
 
 @pytest.mark.timeout(300)

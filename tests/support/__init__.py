@@ -97,10 +97,12 @@ def made_from(*records: Record, rules: Rules = NO_CANDIDATES, until: float | Non
     return DecodedRun(run, [json.loads(line) for line in run.examples], [json.loads(line) for line in run.retractions])
 
 
-def run_of(records: Iterable[Record | bytes], rules: Rules, until: int | None = None, points_since: int | None = None) -> RunOutput:
+def run_of(
+    records: Iterable[Record | bytes], rules: Rules, until: int | None = None, points_since: int | None = None, *, are_packed: bool = False
+) -> RunOutput:
     """A run of the plain loop; its account is checked at once."""
     lines = [record if isinstance(record, bytes) else record.line for record in records]
-    run = run_through(lines, rules, load_encoding(rules.encoding), now=NOW, until=until, points_since=points_since)
+    run = run_through(lines, rules, load_encoding(rules.encoding), now=NOW, until=until, points_since=points_since, are_packed=are_packed)
     assert run.account.check() == []
     return run
 

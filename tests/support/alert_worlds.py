@@ -19,9 +19,10 @@ from beepgpt.alerts.predictions import read_prediction
 from beepgpt.alerts.store import AlertStore
 from beepgpt.connectors.slack.alerts import POST, SlackMessenger
 from beepgpt.errors import SlackBusy, SlackRefused
+from beepgpt.simulation.slack.alerts_api import AlertedWorkspace, Refused, answer
 from tests.support.alert_rules import HOUR, MINUTE, SECOND, AlertRules, Defaults, Place, Someone, ts_text
 from tests.support.alerts import NOON, prediction
-from tests.support.slack_web_api import TOKEN, Refused, Workspace, answer
+from tests.support.slack_web_api import TOKEN
 
 PEOPLE = ("ana", "bo", "cy", "di", "ed")
 CHANNELS = ("C1", "C2", "C3")
@@ -220,7 +221,7 @@ class _Talk:
 class WithoutHttp(SlackMessenger):
     """The client of Slack, answered by the tests' workspace without a connection: a world makes a thousand calls."""
 
-    def __init__(self, space: Workspace) -> None:
+    def __init__(self, space: AlertedWorkspace) -> None:
         super().__init__(TOKEN, "https://slack.invalid/api/")
         self.space, self.takes_messages = space, True
 
@@ -255,7 +256,7 @@ class AlertRun:
     def __init__(self, world: World, folder: Path) -> None:
         self.now = NOON
         self.path = folder / "alerts.sqlite"
-        self.space = Workspace(clock=lambda: self.now / SECOND)
+        self.space = AlertedWorkspace(clock=lambda: self.now / SECOND)
         self.rules = AlertRules(world.defaults, self.now / SECOND)
         self.policy = Policy(**asdict(world.defaults))
         self.topics = Topics()

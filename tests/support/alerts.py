@@ -22,8 +22,9 @@ from beepgpt.conversations.outcomes import Probabilities, prediction_body
 from beepgpt.conversations.points import MessageDeleted, deletion_bytes
 from beepgpt.conversations.rules import SECOND, Rules
 from beepgpt.runtime.flow_metrics import Waits
+from beepgpt.simulation.slack.alerts_api import AlertedWorkspace
 from tests.support.schemas import check
-from tests.support.slack_web_api import TOKEN, Workspace
+from tests.support.slack_web_api import TOKEN
 from tests.support.speed import slowness
 
 NOON = 1_700_049_600 * SECOND
@@ -144,7 +145,7 @@ class Clock:
 class Office:
     """A store, a decider and a delivery, as the command wires them."""
 
-    def __init__(self, folder: Path, slack: Workspace | None = None, *, clock: Clock | None = None, **how: Any) -> None:
+    def __init__(self, folder: Path, slack: AlertedWorkspace | None = None, *, clock: Clock | None = None, **how: Any) -> None:
         self.clock = clock or Clock()
         self.policy = Policy(**{"threshold": 0.5, "list_from": 0.2} | how.pop("policy", {}))
         self.store = AlertStore(folder / "alerts.sqlite", now=how.pop("born", None))

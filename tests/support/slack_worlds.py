@@ -22,13 +22,12 @@ from beepgpt.conversations.events import micros
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.conversations.rules import MINUTE, SECOND
 from beepgpt.errors import SlackRefused
-from beepgpt.ingest.slack import event_writer
 from beepgpt.ingest.slack import loop as slack_loop
 from beepgpt.ingest.slack.known_records import read_contents
 from beepgpt.ingest.slack.loop import SlackLoop, SlackPulse
+from beepgpt.simulation.slack.server import BOT_TOKEN, ApiError, SlackServer
+from beepgpt.simulation.slack.workspace import TEAM, ChatWorkspace
 from tests.support import MONDAY_AT_TEN
-from tests.support.slack_server import BOT_TOKEN, ApiError, Server
-from tests.support.slack_workspace import TEAM, Workspace
 
 CHANNELS = ("C1", "C2")
 
@@ -78,7 +77,7 @@ class Log:
 class Unwired(Web):
     """The Web API's client, which asks the server's methods without a socket."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: SlackServer) -> None:
         super().__init__(BOT_TOKEN, "http://127.0.0.1:9/api/", threading.Event())
         self._server = server
 
@@ -111,9 +110,9 @@ class Line:
 class World:
     """People, Slack and the loop; each method is a step. What is said takes a second."""
 
-    def __init__(self, server: Server, clock: Clock, log: Log) -> None:
+    def __init__(self, server: SlackServer, clock: Clock, log: Log) -> None:
         self.server, self.clock, self.log = server, clock, log
-        self.slack = server.workspace = Workspace(self._happens, clock=clock)
+        self.slack = server.workspace = ChatWorkspace(self._happens, clock=clock)
         for channel in CHANNELS:
             self.slack.add_channel(channel)
         self.is_up = False
@@ -271,13 +270,13 @@ class World:
 
 
 @contextmanager
-def world_of(server: Server) -> Iterator[World]:
+def world_of(server: SlackServer) -> Iterator[World]:
     """A world on a server of which only the methods are used."""
     clock = Clock()
     log = Log(clock)
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("connections", "backfill", "loop", "web_queries"):
+        for module in ("connections", "loop", "web_queries"):
             patch.setattr(f"beepgpt.ingest.slack.{module}.time", clock)
-        patch.setattr(event_writer, "now_us", clock)
+        patch.setattr("beepgpt.clock.time", clock)
         patch.setattr(slack_loop, "HEARTBEAT_EVERY", 0.0)
         yield World(server, clock, log)

@@ -12,17 +12,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from beepgpt.clock import now_us
 from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.conversations.rules import DAY
-from beepgpt.runtime.clock import now_us
 from beepgpt.simulation.people import SimulatedWorkspace
+from beepgpt.simulation.slack.alerts_api import AlertedWorkspace
+from beepgpt.simulation.slack.server import SlackServer
+from beepgpt.simulation.slack.whole import one_slack
+from beepgpt.simulation.slack.workspace import TEAM
 from beepgpt.simulation.workspace import Plan
 from tests.support.kafka import Running
-from tests.support.slack_server import Server
-from tests.support.slack_web_api import Workspace
-from tests.support.slack_workspace import TEAM
 from tests.support.speed import wait_until
-from tests.support.whole_slack import one_slack
 
 DAYS = 30
 
@@ -33,7 +33,7 @@ def plan() -> Plan:
 
 
 @contextmanager
-def workspace(simulated: SimulatedWorkspace) -> Iterator[tuple[Server, Workspace]]:
+def workspace(simulated: SimulatedWorkspace) -> Iterator[tuple[SlackServer, AlertedWorkspace]]:
     """A Slack with the people and channels of a simulated workspace, nothing said in it yet, and all have opted in."""
     with one_slack() as (server, people):
         for each in simulated.people:
@@ -44,7 +44,7 @@ def workspace(simulated: SimulatedWorkspace) -> Iterator[tuple[Server, Workspace
         yield server, people
 
 
-def settings_of(server: Server) -> dict[str, str]:
+def settings_of(server: SlackServer) -> dict[str, str]:
     """Variables for `up`: quick heartbeats, no quiet hours, alerts that come easily, and none that is dropped."""
     return server.settings | {
         "BEEPGPT_CONVERSATIONS__WORKSPACE": "acme",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,6 +14,7 @@ import tiktoken
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from beepgpt.connectors.files.arrow_rows import schema_of
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.events import micros
 from beepgpt.errors import CannotRead
@@ -332,16 +334,24 @@ class TestFiles:
         assert sorted(made_of.files) == ["chat_train.jsonl", "chat_valid.jsonl", "labels.json", "manifest.json", *ROWS]
 
     def test_the_table_of_candidates(self, tmp_path):
-        """Every fact a column of lists, times as whole numbers, the signal beside the answer that it is about."""
+        """Every feature a column of lists, times in UTC, the signal beside the answer that it is about; each column says what it means."""
         weak = example("weak", "bo", minute=2, signal="weak", signal_p=0.25)
         made_of = made(tmp_path, [FIRST, weak, LAST], formats=("candidates",))
-        row = pq.read_table(made_of.folder / "candidates_train.parquet").to_pylist()[1]
+        table = pq.read_table(made_of.folder / "candidates_train.parquet")
 
-        assert row == {
-            "id": weak["id"], "conversation": weak["conversation"], "channel": "C1", "prompt_ts": at(2), "settled_ts": at(3), "speakers": 1,
-            "author": "zoe", "window_ts": [at(2)], "window_user": ["zoe"], "answer": ["bo"], "signal": "weak", "signal_p": 0.25,
-            "prompt": "weak\n\n###\n\n", "prompt_tokens": 5, "user": ["ana", "bo"], "in_window": [2.0, 0.0], "share_30d": [0.25, 0.125],
+        def time(minute: int) -> datetime:
+            return datetime.fromtimestamp(at(minute) / 1e6, UTC)
+
+        assert table.to_pylist()[1] == {
+            "id": weak["id"], "conversation": weak["conversation"], "channel": "C1", "prompt_ts": time(2),
+            "settled_ts": time(3), "speakers": 1,
+            "author": "zoe", "window_ts": [time(2)], "window_user": ["zoe"], "answer": ["bo"], "signal": "weak", "signal_p": 0.25,
+            "prompt": "weak\n\n###\n\n", "prompt_tokens": 5,
+            "candidates_user": ["ana", "bo"], "candidates_in_window": [2.0, 0.0], "candidates_share_30d": [0.25, 0.125],
         }  # fmt: skip
+        names, about = schema_of("example").names, [each.metadata[b"description"] for each in table.schema]
+        assert [each for each in table.column_names if each not in names] == ["author", "signal", "signal_p"]
+        assert all(len(each) > 10 for each in about) and len(set(about)) == len(about)
         assert sorted(made_of.files) == ["candidates_train.parquet", "candidates_valid.parquet", "labels.json", "manifest.json", *ROWS]
 
     def test_the_examples_themselves(self, tmp_path):

@@ -1,6 +1,7 @@
 """The local model: what it looks at, what it learns, and that it says the same of a point alone and among others."""
 
 import json
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -14,7 +15,17 @@ from beepgpt.conversations.rules import Rules
 from beepgpt.simulation.workspace import Plan, live_records
 from beepgpt.training import ranking
 from beepgpt.training.points import Examples, examples_of, points_of
-from beepgpt.training.ranking import FitProgress, Fitting, Ranker, TreeTargets, fit_ranker, targets
+from beepgpt.training.ranking import (
+    AS_IT_IS,
+    FitProgress,
+    Fitting,
+    Ranker,
+    SilenceCalibration,
+    TreeTargets,
+    _silence_calibrated,
+    fit_ranker,
+    targets,
+)
 from beepgpt.training.ranking_features import NEVER, OUTCOMES, feature_rows
 from tests.support import run_of
 
@@ -157,7 +168,7 @@ def test_the_same_examples_give_the_same_model():
     again, _ = fit_ranker(examples(), rounds=20, min_data_in_leaf=20)
 
     assert again.trees.model_to_string() == ranker().trees.model_to_string()
-    assert (again.sharpness, again.shifts) == (ranker().sharpness, ranker().shifts)
+    assert (again.sharpness, again.shifts, again.silence) == (ranker().sharpness, ranker().shifts, ranker().silence)
 
 
 @pytest.mark.parametrize("count", [600, 1_200])
@@ -215,3 +226,35 @@ def test_it_is_calibrated_on_scores_of_trees_that_had_not_seen_the_answers(monke
 def places_in(examples: Examples) -> list[tuple[str, int]]:
     """Each example's conversation and time."""
     return list(zip(examples.points.conversation, map(int, examples.points.prompt_ts), strict=True))
+
+
+def test_silence_is_calibrated_apart_for_first_messages_and_for_others():
+    """Where nobody is said to be twice as sure as came true, half of the log-odds is left; and a person keeps their share of the rest."""
+    random = np.random.default_rng(3)
+    odds = random.normal(0.0, 2.0, 20_000)
+    is_first = np.arange(20_000) % 2 == 0
+    came = (random.random(20_000) < 1 / (1 + np.exp(-np.where(is_first, odds / 2, odds)))).astype(float)
+    first, others = _silence_calibrated(1 / (1 + np.exp(-odds)), came, is_first)
+
+    assert (first.slope, first.shift, others.slope, others.shift) == pytest.approx((0.5, 0.0, 1.0, 0.0), abs=0.05)
+
+    some = points_of(told()[:300])
+    assert {1} < set(some.speakers.tolist())
+    plain, half = (
+        replace(ranker(), silence=each).predict(some) for each in ((AS_IT_IS, AS_IT_IS), (SilenceCalibration(0.5, 0.0), AS_IT_IS))
+    )
+    assert plain.nobody is not None
+    assert half.nobody is not None
+    expected = np.where(some.speakers == 1, SilenceCalibration(0.5, 0.0).calibrated(plain.nobody), plain.nobody)
+    assert half.nobody == pytest.approx(expected)
+    rest = np.repeat((1 - expected) / (1 - plain.nobody), some.sizes)
+    assert half.p == pytest.approx(plain.p * rest)
+
+
+def test_few_silences_change_little():
+    """Three points that were sure and wrong move the calibration a little; no points leave it as it is."""
+    found, nothing = _silence_calibrated(np.full(3, 0.7), np.zeros(3), np.ones(3, bool))
+
+    assert nothing == AS_IT_IS
+    assert 0.85 < found.slope < 1
+    assert -0.5 < found.shift < 0

@@ -57,6 +57,15 @@ FOUND: dict[str, Any] = {
     },
     "alerts": [{"day": "2026-11-28", "message": 5, "joined": 2, "not_joined": 1, "open": 2, "good": 1}],
 }
+ALERTED = {
+    "to": "Ana Abara",
+    "at": "2026-06-02 16:20",
+    "channel": "general",
+    "excerpt": "Who knows <b>why</b>?",
+    "why": "22 % likely",
+    "alert": "a1",
+}
+SIMULATED = {"rate": 600.0, "count": 3, "inbox": [ALERTED | {"joined": each} for each in (None, True, False)]}
 CUT_OFF = "Array.from(document.querySelectorAll('td')).filter((each) => each.getBoundingClientRect().right > innerWidth).length"
 
 
@@ -122,3 +131,23 @@ def test_it_updates_itself_and_what_is_unfolded_stays(served: Served, window: Br
     served.found |= {"services": [INGEST], "collected": "7 of the 200 answered examples that a first model needs", "model": None}
     page.clock.fast_forward(6_000)
     page.get_by_role("heading", name="It collects: 7 of the 200").wait_for()
+
+
+def test_a_simulated_life_has_its_inbox_on_the_page(served: Served, window: BrowserContext):
+    """To whom, what, and who joined; what is quoted is text. A page of a real workspace has none."""
+    page = window.new_page()
+    page.goto(served.keys.address())
+    assert page.locator("#inbox").count() == 0
+    served.found |= {"simulated": SIMULATED}
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.reload()
+        assert complaints(page) == [] and page.evaluate("document.documentElement.scrollWidth") == width
+    text = page.inner_text("#inbox")
+    assert page.locator("#inbox .became").all_inner_texts() == [
+        "Not known yet: there is a day for it",
+        "Ana Abara joined",
+        "Ana Abara did not join",
+    ]
+    for words in ("3 direct messages so far", "600 times as fast", "to Ana Abara, 2026-06-02 16:20", "#general", "Who knows <b>why</b>?"):
+        assert words in text, words

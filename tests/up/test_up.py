@@ -17,11 +17,11 @@ import pytest
 
 from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.simulation.people import SimulatedWorkspace
+from beepgpt.simulation.slack.server import ApiError
 from beepgpt.simulation.workspace import write_export
 from tests.support import program, run_program
 from tests.support.deploy import services
 from tests.support.kafka import started
-from tests.support.slack_server import ApiError
 from tests.support.speed import slowness, wait_until
 from tests.support.up import children_of, kill, page_of, plan, settings_of, values_on, wait_until_back, wait_until_live, workspace
 

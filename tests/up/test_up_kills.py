@@ -12,11 +12,11 @@ import pytest
 
 from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.simulation.people import SimulatedWorkspace
+from beepgpt.simulation.slack.server import SlackServer
 from beepgpt.simulation.workspace import write_export
 from beepgpt.up.run import ORDER
 from tests.support import program
 from tests.support.kafka import Running, started
-from tests.support.slack_server import Server
 from tests.support.speed import slowness, wait_until
 from tests.support.up import children_of, kill, plan, settings_of, values_on, wait_until_live, workspace
 
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.proof, pytest.mark.timeout(1_800)]
 KILLS = 20
 
 
-def talk(server: Server, simulated: SimulatedWorkspace, run: Running, dice: random.Random) -> set[str]:
+def talk(server: SlackServer, simulated: SimulatedWorkspace, run: Running, dice: random.Random) -> set[str]:
     """Posts, threads and kills at random; returns what was said."""
     said: set[str] = set()
     for number in range(KILLS * 10):

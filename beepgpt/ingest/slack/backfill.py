@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from dataclasses import dataclass, field
 
+from beepgpt import clock
 from beepgpt.connectors.log import OutgoingRecord
 from beepgpt.conversations.events import MOVED, micros, ts_text
 from beepgpt.conversations.rules import DAY
@@ -359,7 +359,7 @@ class SilenceCheck:
         present = (channel for channel in self._channels.wanted() if channel not in self._known.moved)
         ours = sorted(present, key=lambda channel: self._known.newest(channel) or 0, reverse=True)
         if not ours:
-            self._connections.prove(time.time())
+            self._connections.prove(clock.now())
             return
         turn = self._turn % max(len(ours) - BUSIEST, 1)
         self._turn += IN_TURN

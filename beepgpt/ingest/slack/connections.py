@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
+from beepgpt import clock
+
 if TYPE_CHECKING:
     from beepgpt.connectors.slack import live as slack_live
 
@@ -76,7 +78,7 @@ class Connections:
                 return None
             proven = self._proven.get(name)
             goods.append(good if proven is None else min(good, proven))
-        return min([time.time() - self._delay, *goods])
+        return min([clock.now() - self._delay, *goods])
 
     def on_up(self, up: slack_live.Up) -> None:
         """Note that a connection was opened; it has yet to prove that events arrive over it."""

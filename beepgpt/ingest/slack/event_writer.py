@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from beepgpt.clock import now_us
 from beepgpt.connectors.log import LogWriter, NoTopic, OutgoingRecord
 from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.record_order import heartbeat_record
@@ -28,7 +29,6 @@ from beepgpt.ingest.slack.known_records import (
     without_token,
 )
 from beepgpt.ingest.slack.web_queries import HistoryWindow
-from beepgpt.runtime.clock import now_us
 
 if TYPE_CHECKING:
     from beepgpt.connectors.slack import live as slack_live

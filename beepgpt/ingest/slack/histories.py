@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from beepgpt.clock import now_us
 from beepgpt.config.sections import microseconds, microseconds_of_moment
 from beepgpt.config.settings import Settings, revealed
 from beepgpt.conversations.events import micros, ts_text
@@ -27,7 +28,6 @@ from beepgpt.ingest.slack.history_notes import time_text
 from beepgpt.ingest.slack.run import bot_token_of, team_of
 from beepgpt.ingest.slack.web_queries import Channels
 from beepgpt.packages import needing
-from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import console
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.places import print_proxy

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from beepgpt.clock import now
 from beepgpt.config.sections import SlackSettings
 from beepgpt.connectors.log import LogWriter, OutgoingRecord
 from beepgpt.conversations.events import MOVED, POST, asked_about, names_another_user, ts_text
@@ -90,7 +91,7 @@ class SlackFigures(Collector):
     build: Mapping[str, str] = field(default_factory=dict)
     refused: Callable[[], Mapping[str, int]] = dict
     """Requests over HTTP that were refused, by reason."""
-    clock: Callable[[], float] = time.time
+    clock: Callable[[], float] = now
 
     def collect(self) -> Iterator[Metric]:
         """The current figures."""

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from beepgpt.clock import now_us
 from beepgpt.connectors.log import Log
 from beepgpt.conversations.events import DELETE, POST, Event, log_time, parse
 from beepgpt.conversations.rules import DAY
 from beepgpt.ingest.slack.event_writer import Coverage, EventWriter
 from beepgpt.ingest.slack.known_records import deletion_record
-from beepgpt.runtime.clock import now_us
 
 BATCH = 1_000
 

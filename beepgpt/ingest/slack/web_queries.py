@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from beepgpt import clock
 from beepgpt.connectors.slack.channel_kinds import kind_of
 from beepgpt.conversations.events import asked_about, ts_text
 from beepgpt.errors import SlackFailed, SlackRefused
@@ -414,7 +415,7 @@ class SlackQueries:
         self._ask(partial(self._probe, channels), 0)
 
     def _probe(self, channels: dict[str, str]) -> ProbeAnswer:
-        began, found = time.time(), {}
+        began, found = clock.now(), {}
         for channel, since in channels.items():
             try:
                 found[channel] = self._web.ask("conversations.history", channel=channel, oldest=since, limit=20).get("messages") or []

@@ -14,6 +14,7 @@ import orjson
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
+from beepgpt import clock
 from beepgpt.connectors.http import Outbound
 from beepgpt.connectors.slack.live.web import BACKOFF, OPEN, CallStopped, Web, silent
 from beepgpt.errors import SlackFailed, SlackRefused
@@ -115,7 +116,7 @@ class _Connection:
 
     def __init__(self, url: str, line: str, put: Put, outbound: Outbound) -> None:
         """Connect, and wait for Slack's hello. Raises AddressRefused, OSError, WebSocketException, TimeoutError, or ValueError."""
-        self.asked_at = time.time()
+        self.asked_at = clock.now()
         self.goodbye = threading.Event()
         """Set when Slack announces the end of the connection."""
         self.ended = threading.Event()
@@ -164,10 +165,10 @@ class _Connection:
         pinged, left = 0.0, 0
         try:
             while True:
-                now = time.time()
+                now = clock.now()
                 if answered is None and now - pinged >= PING_EVERY:
                     answered, pinged, left = self._ws.ping(), now, QUEUED
-                elif answered is not None and not answered.is_set() and not 0 <= now - pinged <= PING_PATIENCE:
+                elif answered is not None and not answered.is_set() and not 0 <= now - pinged <= clock.passing(PING_PATIENCE):
                     raise TimeoutError(f"a ping was not answered within {PING_PATIENCE:.0f} seconds")
                 was_answered = answered is not None and answered.is_set()
                 try:
@@ -206,7 +207,7 @@ class _Connection:
                     message["payload"],
                     name,
                     retry if isinstance(retry, int) else 0,
-                    time.time(),
+                    clock.now(),
                     lambda: self._acknowledge(name),
                 )
             )

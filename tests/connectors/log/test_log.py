@@ -142,6 +142,25 @@ def test_a_position_is_of_what_was_handed_out(log: Log, batches: int):
     assert values(seen) == list(range(7_000))
 
 
+def test_a_partition_that_comes_or_goes_moves_no_other(log: Log):
+    """What was polled of another one, and waits, is not polled again."""
+    topic = topic_on(log, 3)
+    write_to(log, topic, *numbered(2_500, partition=0), *numbered(1, 2_500, partition=1), *numbered(1, 2_501, partition=2))
+    source = log.source(topic)
+    large, small = source.build_part("read", "0", None), source.build_part("read", "1", None)
+    seen: list[RecordChunk] = []
+    while not seen:
+        seen += large.next_batch()
+
+    for part in (small, source.build_part("read", "2", None), large):
+        with suppress(StopIteration):
+            while True:
+                seen += part.next_batch()
+        part.close()
+
+    assert values(seen) == list(range(2_502))
+
+
 def test_a_snapshot_of_a_sink_waits_until_all_is_in_the_log(log: Log):
     """What was given before it can be read by then: its source's position is stored with it."""
     topic = topic_on(log, 1)

@@ -92,12 +92,12 @@ def test_what_a_topic_loses_while_it_is_open_is_gone_from_split_pages(files: Sql
         wait_until(lambda: b"CANARY" not in bytes_of(files, topic), "no copy is left")
 
 
-def test_what_a_topic_loses_is_overwritten_at_once(files: SqliteLog):
-    """Long before the file is written anew: between two records that stay, nothing is left of one that went."""
+@pytest.mark.parametrize("length", [1, 4_000], ids=["short", "long"])
+def test_what_a_topic_loses_is_overwritten_at_once(files: SqliteLog, length: int):
+    """Long before the file is written anew: between two records that stay, nothing is left of one that went, nor in pages of its own."""
     topic = topic_on(files, 1, cleanup_policy="compact")
-    write_to(
-        files, topic, *(OutgoingRecord(b"%d" % each, b"%s %d" % ((b"CANARY", b"stays")[each % 2], each), (), 0) for each in range(300))
-    )
+    words = (b"CANARY " * length, b"stays ")
+    write_to(files, topic, *(OutgoingRecord(b"%d" % each, words[each % 2] + b"%d" % each, (), 0) for each in range(300)))
     write_to(files, topic, *(OutgoingRecord(b"%d" % each, None, (), 0) for each in range(0, 300, 2)))
 
     with topic_files.opened(topic_files.path_of(files.folder, topic), writes=True) as base:

@@ -15,7 +15,7 @@ TEAM = "T0TEST"
 
 
 @dataclass
-class Workspace:
+class ChatWorkspace:
     """What was said, as `conversations.history` tells it, and every event of it, as the Events API would."""
 
     tell: Callable[[dict[str, Any]], object] = lambda event: None

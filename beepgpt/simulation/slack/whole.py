@@ -6,27 +6,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.support import slack_server, slack_web_api
-from tests.support.slack_server import ApiError, Server
-from tests.support.slack_web_api import Refused
+from beepgpt.simulation.slack import alerts_api
+from beepgpt.simulation.slack import server as slack_server
+from beepgpt.simulation.slack.alerts_api import Refused
+from beepgpt.simulation.slack.server import ApiError, SlackServer
 
 FOR_ALERTS = (
     *("users.info", "conversations.members", "conversations.open", "chat.getPermalink", "views.publish"),
     *("chat.postMessage", "chat.update", "chat.delete"),
 )
-"""Methods that tests/support/slack_web_api.py answers."""
+"""Methods that beepgpt/simulation/slack/alerts_api.py answers."""
 
 
 @contextmanager
-def one_slack() -> Iterator[tuple[Server, slack_web_api.Workspace]]:
+def one_slack() -> Iterator[tuple[SlackServer, alerts_api.AlertedWorkspace]]:
     """Socket Mode, histories and what alerts need, by one server and one token."""
-    people = slack_web_api.Workspace()
+    people = alerts_api.AlertedWorkspace()
 
     def answering(method: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
         def call(given: dict[str, Any]) -> dict[str, Any]:
             try:
                 with people.lock:
-                    return slack_web_api.answer(people, method, given)
+                    return alerts_api.answer(people, method, given)
             except Refused as refused:
                 raise ApiError(str(refused)) from None
 
@@ -36,5 +37,5 @@ def one_slack() -> Iterator[tuple[Server, slack_web_api.Workspace]]:
         of_channels, of_letters = server.methods["conversations.history"], answering("conversations.history")
         server.methods |= {method: answering(method) for method in FOR_ALERTS}
         server.methods["conversations.history"] = lambda given: (of_letters if given["channel"][0] == "D" else of_channels)(given)
-        server.scopes = f"{slack_server.SCOPES},{slack_web_api.SCOPES}"
+        server.scopes = f"{slack_server.SCOPES},{alerts_api.SCOPES}"
         yield server, people
