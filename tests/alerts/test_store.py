@@ -228,7 +228,7 @@ def test_a_text_that_may_not_be_shown_any_more_is_in_no_file(tmp_path: Path, how
 
 
 @pytest.mark.parametrize("how", ["edited", "edited in a prediction", "gone", "deleted"])
-def test_a_text_that_may_not_be_shown_any_more_leaves_a_dm_that_was_in_flight_then(tmp_path: Path, slack: Workspace, how: str):
+def test_a_text_that_may_not_be_shown_any_more_leaves_a_dm_that_was_in_flight_then(tmp_path: Path, slack: AlertedWorkspace, how: str):
     """It was sent with that text, and nobody knew yet that it had arrived: it is changed, or deleted, as soon as it is found."""
     office = Office(tmp_path, slack)
     slack.clock = lambda: office.clock() / SECOND

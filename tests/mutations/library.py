@@ -177,14 +177,4 @@ ROWS = (
         "tests/runtime/test_console.py",
         ("force_interactive=False if NOTEBOOK in os.environ else None", "force_interactive=None"),
     ),
-    mutation(
-        "what is chosen by was settled when judging had begun, in Python",
-        "law 8",
-        "beepgpt/library/training_sets.py",
-        "tests/library/test_library.py::test_what_is_chosen_by_was_settled_before_judging_begins",
-        (
-            'pc.less(pc.max_element_wise(table["prompt_ts"], table["settled_ts"]), parts.judge_from)',
-            'pc.less(table["prompt_ts"], parts.judge_from)',
-        ),
-    ),
 )
