@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic_settings import NoDecode
 
 from beepgpt.conversations.rules import DAY, HOUR, MINUTE, SECOND, Bots, Edits, EncodingName, Scope, Target
 
@@ -329,7 +330,7 @@ class AlertSettings(Section):
     threshold: Annotated[float | None, Field(gt=0, le=1), Optional]
     list_from: Annotated[float | None, Field(gt=0, le=1), Optional]
     per_hour: Annotated[WholeNumber, Field(ge=0)]
-    quiet: Annotated[tuple[int, int], BeforeValidator(minutes_of_day)]
+    quiet: Annotated[tuple[int, int], NoDecode, BeforeValidator(minutes_of_day)]
     """Minutes of the day."""
     zone: Annotated[str, AfterValidator(time_zone)]
     max_alert_age: Annotated[Duration, Field(ge=SECOND)]

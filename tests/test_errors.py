@@ -6,7 +6,7 @@ import pkgutil
 import beepgpt
 from beepgpt.errors import BeepGPTError
 
-INTERNAL = {"_Bad", "_Refused", "UnreadableMember", "CallStopped", "Unconfirmed"}
+INTERNAL = {"_Bad", "_Refused", "UnreadableMember", "CallStopped", "Unconfirmed", "ApiError", "Refused"}
 """They carry something to a caller of the same room, and never reach a user."""
 
 

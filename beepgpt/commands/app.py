@@ -42,7 +42,7 @@ COMMANDS = {
     "Live": {
         "init": "Write a settings file, beepgpt.toml, from three answers",
         "history": "Read the history of the channels that the app is in: where there is no export",
-        "up": "Live on one machine, with no broker",
+        "up": "Live on one machine",
         "backup": "Copy all that `beepgpt up` has, while it runs",
         "check": "Say what is missing to go live, without changing anything",
         "topics": "Make the topics that are missing",

@@ -54,7 +54,9 @@ def up(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Make all of it anew first: from its log, and what --history has of before.")
     ] = False,
-    log: Annotated[str | None, typer.Option(help="Of the first start: kafka://host:port, for a log elsewhere.", show_default=False)] = None,
+    log: Annotated[
+        str | None, typer.Option(metavar="<kafka://host:port>", help="Of the first start: for a log elsewhere.", show_default=False)
+    ] = None,
     include: Include = "channels",
     port: Annotated[int, typer.Option(help="Where its page is; 0: on any port that is free.", min=0, max=65_535)] = 0,
     night: Annotated[str, typer.Option(help="When to train anew, by the clock of alerts.zone.")] = "03:00",

@@ -85,15 +85,15 @@ def _compared(given: FittedArrays, inside: Flags) -> FittedArrays:
     for name in OF_MOST:
         found[f"{name}_of_most"] = given[name] / np.maximum(given[name].max(axis=1, keepdims=True), 1e-4)
     for name in RANKED:
-        found[f"{name}_rank"] = _rank(-given[name] if name == "seen_hours" else given[name], inside)
+        found[f"{name}_rank"] = _rank(-given[name] if name == "seen_hours" else given[name])
     for name in OF_ALL:
         found[f"{name}_of_all"] = given[name] / np.maximum(_sum(given[name])[:, None], 1e-4)
     return found
 
 
-def _rank(feature: NDArray[Any], inside: Flags) -> FeatureRows:
-    """For each candidate, how many others have a larger value."""
-    values = np.ascontiguousarray(np.where(inside, feature, -np.inf))
+def _rank(feature: NDArray[Any]) -> FeatureRows:
+    """For each candidate, how many others have a larger value. What fills a row up is larger than nobody's."""
+    values = np.ascontiguousarray(feature)
     more = values[:, None, :] > values[:, :, None]
     rank: FeatureRows = more.view(np.uint8).sum(axis=2, dtype=np.uint16).astype(np.float32)
     return rank

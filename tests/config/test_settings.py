@@ -1,5 +1,6 @@
 """Settings are one frozen value; whatever is wrong with them is named at once, as it was written."""
 
+from contextlib import suppress
 from dataclasses import fields
 from decimal import Decimal
 from pathlib import Path
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from beepgpt.config.sections import UNITS, ConversationSettings, microseconds, microseconds_of_moment
-from beepgpt.config.settings import DEFAULTS, SECRET, BadSettings, Settings, read_settings
+from beepgpt.config.settings import DEFAULTS, NAMES, PREFIX, SECRET, BadSettings, Settings, read_settings
 from beepgpt.conversations.rules import DAY, MINUTE, SECOND, BadRules, Rules, spec_of
 
 
@@ -204,6 +205,15 @@ def test_moments_are_exact(seconds: int, behind: str):
     assert microseconds_of_moment(f"{seconds}.{behind}") == expected
     assert microseconds_of_moment(f"{seconds}") == seconds * SECOND
     assert read_settings(None, {"training": {"cut": f"{seconds}.{behind}"}}, {}).training.cut == expected
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_every_setting_can_be_a_variable(name: tuple[str, ...]):
+    """As it is written in a file; a wrong value is named like any other."""
+    variable = PREFIX + "__".join(name).upper()
+    for value in ("22:00-07:00", "[", ""):
+        with suppress(BadSettings):
+            read_settings(environ={variable: value})
 
 
 def test_the_spec_differs_with_the_rules():

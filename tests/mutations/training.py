@@ -103,13 +103,6 @@ ROWS = (
         ("if len(found) else ends[point] - 1] += 1 / len(answer)", "if len(found) else ends[point] - 2] += 1 / len(answer)"),
     ),
     mutation(
-        "a point's features are ranked with those of its neighbors",
-        "law 5",
-        "beepgpt/training/ranking_features.py",
-        RANKING,
-        ("values = np.ascontiguousarray(np.where(inside, feature, -np.inf))", "values = np.ascontiguousarray(feature)"),
-    ),
-    mutation(
         "people who were not predicted are left out of the hits",
         "law 8",
         METRICS_PY,
