@@ -20,6 +20,7 @@ CHILDREN, FOLDER = "tests/up/test_children.py", "tests/up/test_folder.py"
 INTERRUPTED = "tests/commands/test_interrupted.py"
 PACING = "tests/runtime/test_pacing.py"
 REVIEW = "tests/web/test_review.py"
+ACCESS = "tests/web/test_review_access.py"
 SETTINGS = "tests/config/test_settings.py"
 
 ROWS = (
@@ -162,14 +163,14 @@ ROWS = (
         "a wrong token opens the review page if its cookie is there at all",
         "law 9",
         PAGE_PY,
-        REVIEW,
+        f"{ACCESS}::test_only_who_has_the_token_comes_in",
         ('return same(cookies.get(self.cookie, ""), self._secret)', "return self.cookie in cookies"),
     ),
     mutation(
         "the browser's own token opens the page again",
         "law 9",
         PAGE_PY,
-        REVIEW,
+        f"{ACCESS}::test_the_browsers_own_token_opens_once",
         ("            self._once = secrets.token_urlsafe(32)\n            return True\n", "            return True\n"),
     ),
     mutation(
