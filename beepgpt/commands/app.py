@@ -139,6 +139,8 @@ def main() -> None:
     except OSError as error:
         fail(f"{error.filename or 'the system'}: {error.strerror or error}", 1)
     except Exception as error:
+        if isinstance(error.__cause__, SystemExit):  # asked to end while a library was loaded, which made an error of it
+            raise error.__cause__ from None
         if type(error).__name__ != "BytewaxRuntimeError" or (ours := cause_of(error)) is None:
             raise
         fail(str(ours), ours.exit_status)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cli import ROOT
 from tests.support.command_line import events, lines_of, over, report_in, run, size, started
 from tests.support.speed import wait_until
 
@@ -40,6 +41,19 @@ def test_ctrl_c_keeps_what_was_done(long, tmp_path):
     account = report_in(tmp_path)["account"]
     assert 0 < account["examples"] == len(lines_of(tmp_path / "o.jsonl"))
     assert account["events"]["read"] < 8_000
+
+
+def test_a_library_that_is_being_loaded_makes_no_fault_of_an_end(tmp_path):
+    """Some are, in C, by which the end of a process comes out as an error of theirs."""
+    events(tmp_path / "in.jsonl", 10)
+    library = tmp_path / "libraries" / "tiktoken.py"
+    library.parent.mkdir()
+    end = "os.kill(os.getpid(), signal.SIGTERM)\nexcept SystemExit as end:\n    raise SystemError('failed to load') from end\n"
+    library.write_text(f"import os, signal\ntry:\n    {end}")
+    path = os.pathsep.join([str(library.parent), str(ROOT)])
+    ran = run(tmp_path, "examples", "in.jsonl", "--to", "o.jsonl", env={"PYTHONPATH": path})
+
+    assert (ran.status, ran.err) == (130, "beepgpt: interrupted\n")
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -194,7 +194,7 @@ ROWS = (
         "the same prompt is asked about twice",
         "labels: asked once",
         QUEUE_PY,
-        REVIEW,
+        f"{REVIEW}::test_a_prompt_that_was_decided_on_in_another_file_is_not_asked_about_again",
         (
             "return example.id not in self.few_shots.decided and example.prompt not in known",
             "return example.id not in self.few_shots.decided",
@@ -375,5 +375,12 @@ ROWS = (
         "config/sections.py",
         "tests/config/test_settings.py::test_moments_are_exact",
         ('int((found[2] or "").ljust(6, "0"))', 'int((found[2] or "").rjust(6, "0"))'),
+    ),
+    mutation(
+        "an end while a library is loaded is a fault",
+        "law 6",
+        "beepgpt/commands/app.py",
+        "tests/commands/test_interrupted.py::test_a_library_that_is_being_loaded_makes_no_fault_of_an_end",
+        ("        if isinstance(error.__cause__, SystemExit):", "        if not isinstance(error, Exception):"),
     ),
 )

@@ -152,6 +152,17 @@ def test_silences_repeated_prompts_and_what_was_retracted_are_not_shown(tmp_path
         assert "2 lines are no examples, and are left out (the first: the one after 5 others)" in said
 
 
+def test_a_prompt_that_was_decided_on_in_another_file_is_not_asked_about_again(tmp_path: Path, window: BrowserContext):
+    """Its few-shot is of another example with the same words."""
+    (tmp_path / "few-shots").mkdir()
+    (tmp_path / "few-shots" / NEGATIVE).write_bytes(few_shot(example(9, "question 1"), "weak"))
+    with reviewing(tmp_path, [example(1), example(2)]) as review:
+        page = page_of(window, review)
+        assert shown(page) == ["question 2"]
+        press(page, "s")
+        assert page.locator("h2").inner_text() == "Nothing is left here"
+
+
 def test_what_cant_be_reviewed_is_named(tmp_path: Path):
     """What is wrong, where, and what to do."""
     events = tmp_path / "events.jsonl"
