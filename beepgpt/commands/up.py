@@ -27,7 +27,7 @@ from beepgpt.runtime.workers import Stop
 
 if TYPE_CHECKING:
     from beepgpt.up.folder import DataFolder
-    from beepgpt.up.run import UpPlan
+    from beepgpt.up.plan import UpPlan
     from beepgpt.up.status import StatusWatch
 
 
@@ -89,7 +89,7 @@ def up(
     if (folder.path / SIMULATED).exists():
         raise BadCommand(f"--data {data}: holds a simulated life: name another folder")
     print_faults([*check_workspace(settings), *check_packages(), *check_slack(settings, kinds_in("--include", include))])
-    from beepgpt.up.run import UpPlan
+    from beepgpt.up.plan import UpPlan
 
     with taken(folder):
         is_changed = check_begun(folder, settings, log, rebuilds=rebuild)
@@ -120,7 +120,7 @@ def run_simulated(data: Path | None, rate: float, at: time, port: int) -> int:
     print_faults([*check_packages()])
     from beepgpt.commands.up_simulated import simulation
     from beepgpt.up.folder import DataFolder
-    from beepgpt.up.run import UpPlan
+    from beepgpt.up.plan import UpPlan
 
     with TemporaryDirectory(prefix="beepgpt-") if data is None else nullcontext(data) as path:
         folder = DataFolder(Path(path).resolve())

@@ -21,7 +21,7 @@ from beepgpt.simulation.export import write_export
 from beepgpt.simulation.life import BORN, LIFE, ZONE, LivingWorkspace
 from beepgpt.simulation.slack.inbox import inbox
 from beepgpt.simulation.slack.whole import one_slack
-from beepgpt.up.run import ORDER
+from beepgpt.up.plan import ORDER
 from beepgpt.up.status import StatusWatch, shown_time
 
 KEPT = f"{PREFIX}RUN__"

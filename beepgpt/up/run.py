@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
-from datetime import time as clock_time
 from functools import partial
-from pathlib import Path
 from signal import SIGTERM
-from typing import NamedTuple
 
 from beepgpt import clock
-from beepgpt.config.settings import Settings
 from beepgpt.connectors.log import SQLITE
-from beepgpt.errors import RunStopped, TooLittle
 from beepgpt.figures import counted
 from beepgpt.runtime.console import print_event
 from beepgpt.runtime.places import log_of
 from beepgpt.runtime.running import STOPPED
 from beepgpt.runtime.workers import Stop
 from beepgpt.training.parts import LEAST_ANSWERED
-from beepgpt.up.children import Child, Service, ended, why_ended
+from beepgpt.up.children import Service, ended
 from beepgpt.up.enough import ExamplesSoFar
 from beepgpt.up.folder import FROM_SLACK, DataFolder, fingerprint_of
 from beepgpt.up.generations import COLLECTED
+from beepgpt.up.jobs import STOP_WITHIN, EndedJob, Jobs
 from beepgpt.up.nights import next_night
+from beepgpt.up.plan import ORDER, UpPlan
 
-STOP_WITHIN = 0.2
-"""Seconds between two looks at whether to stop."""
 LOOK_EVERY = 2.0
 """Seconds between two looks at what is to be done."""
 COUNT_EVERY = 20.0
@@ -42,83 +35,10 @@ FIGURES_EVERY = 3_600.0
 """Seconds between two computations of the live figures."""
 BEGINNING = 3.0
 """Seconds after which a history is begun once live events are collected: more than two clocks differ, and than it leaves out at its end."""
-ORDER = ("ingest", "examples", "score", "alert")
-"""What runs for ever, in the order in which it is stopped: who writes, before who reads it."""
-
-
 TRAINING = "training"
 """What a training is called where its lines are shown."""
-
-
-@dataclass(frozen=True)
-class UpPlan:
-    """What an `up` is to do."""
-
-    data: DataFolder
-    settings: Settings
-    config: Path | None
-    """The file of settings, if one was named; the commands read the same."""
-    export: Path | None
-    """An export as history."""
-    since: str | None
-    """How far back Slack's own history is read; None: an export is given, or nothing."""
-    include: str
-    night: clock_time
-    rebuilds: bool = False
-    """Whether a new generation is made of the log, and of a history, before it goes on."""
-    is_changed: bool = False
-    """Whether the settings that shape examples have changed, so that only what is made anew can be used."""
-
-    @property
-    def env(self) -> dict[str, str]:
-        """The environment of the commands."""
-        named = {} if self.config is None else {"BEEPGPT_CONFIG": str(self.config.resolve())}
-        ours = {"BEEPGPT_ALERTS__STORE": str(self.data.alerts), "BEEPGPT_SLACK__INTERACTIONS_TOPIC": "slack.interactions"}
-        return {**os.environ, **named, **ours}
-
-    def arguments(self, name: str, port: int) -> Sequence[object]:
-        """Of a command that runs for ever: as people run it by hand, with its metrics at `port`."""
-        data = self.data
-        events, metrics = data.topic("events", follow=True), ("--metrics-port", port)
-        match name:
-            case "ingest":
-                return "ingest", "slack", "--to", data.topic("events"), "--include", self.include, *metrics
-            case "examples":
-                return "examples", events, "--to", data.topic("examples"), "--recovery", data.recovery("examples"), *metrics
-            case "score":
-                to = ("--to", data.topic("predictions"), "--outcomes", data.topic("outcomes"))
-                return "score", events, "--model", data.model, *to, "--recovery", data.recovery("score"), *metrics
-        read = {each: data.topic(each, follow=True) for each in ("predictions", "interactions", "outcomes")}
-        also = ("--interactions", read["interactions"], "--outcomes", read["outcomes"], "--deletions", events)
-        return "alert", read["predictions"], *also, "--model", data.model, "--to", data.topic("alerts"), *metrics
-
-
 FIRST_MODEL = "first model"
 """What making one of an export is called."""
-NO_FAULTS = (None, *STOPPED, -SIGTERM, TooLittle.exit_status)
-"""How a command that ends by itself may end: it was not started, was done, was asked to end, or there is too little yet."""
-
-
-class EndedJob(NamedTuple):
-    """A command that ended by itself."""
-
-    at: float
-    """Seconds since 1970."""
-    command: str
-    status: int | None
-    """None: it was not started."""
-    words: Sequence[str]
-    """What it said last."""
-
-    @property
-    def how(self) -> str:
-        """How it ended, in words."""
-        return f"beepgpt {self.command} {why_ended(self.status, self.words)}"
-
-    @property
-    def fault(self) -> str:
-        """How it ended, if something is wrong; else nothing."""
-        return "" if self.status in NO_FAULTS else self.how
 
 
 class LiveRun:
@@ -131,12 +51,7 @@ class LiveRun:
             plan.data.check_history(self._fingerprint)
         self.plan, self.stop = plan, stop
         self.services: dict[str, Service] = {}
-        self.jobs: dict[str, EndedJob] = {}
-        """How each command that ends by itself last ended."""
-        self.job = ""
-        """Which one runs now."""
-        self.says = ""
-        """What that said last."""
+        self.jobs = Jobs(stop)
         self.log = log_of(plan.settings, plan.data.log)
         self.so_far = ExamplesSoFar(self.log, plan.data.topic_name("examples"))
         self.night = self._next_night()
@@ -178,7 +93,9 @@ class LiveRun:
         self._start("ingest", "examples")
         history = plan.export if plan.since is None else data.fetched
         if not data.has_model and history is not None and not plan.rebuilds:
-            made = self._try(FIRST_MODEL, "try", history, "--to", data.first, "--pages-only", "--include", plan.include)
+            made = self.jobs.attempt(
+                FIRST_MODEL, self.plan.env, "try", history, "--to", data.first, "--pages-only", "--include", plan.include
+            )
             if made.status == 0:
                 data.adopt_first()
             else:
@@ -187,7 +104,7 @@ class LiveRun:
 
     def _make_topics(self, data: DataFolder) -> None:
         """Make those that are missing, and clean those that nobody has open of what they keep no longer."""
-        self._must("topics", *self._topics_of(data), is_shown=False)
+        self.jobs.must("topics", self.plan.env, *self._topics_of(data), is_shown=False)
 
     def _topics_of(self, data: DataFolder) -> Sequence[object]:
         one = ("--partitions", 1) if data.log.startswith(SQLITE) else ()
@@ -200,7 +117,7 @@ class LiveRun:
             return
         if export is not None and not self.stop():
             data.note(begun=self._fingerprint)
-            self._must("history", "ingest", export, "--to", data.topic("events"), "--include", self.plan.include)
+            self.jobs.must("history", self.plan.env, "ingest", export, "--to", data.topic("events"), "--include", self.plan.include)
         if not self.stop():
             data.note(history=self._fingerprint)
 
@@ -218,7 +135,7 @@ class LiveRun:
             self._start(*self._usable())
             if data.generation == COLLECTED:
                 self._wait_for_beginning()
-            self._must("history", "history", "--to", history, "--since", plan.since, "--include", plan.include)
+            self.jobs.must("history", self.plan.env, "history", "--to", history, "--since", plan.since, "--include", plan.include)
             self._stop_services()
         if not self.stop():
             data.begin_next(self.log)
@@ -226,7 +143,7 @@ class LiveRun:
         if not self.stop():
             merged = () if history is None else ("--with", history)
             how = ("--to", data.next.topic("events"), "--include", plan.include, "--scratch", data.path)
-            self._must("generation", "ingest", data.topic("events"), *merged, *how)
+            self.jobs.must("generation", self.plan.env, "ingest", data.topic("events"), *merged, *how)
         if not self.stop():
             data.swap(history=self._fingerprint or data.history or "", rules=asdict(plan.settings.rules))
             self.so_far = ExamplesSoFar(self.log, data.topic_name("examples"))
@@ -248,19 +165,6 @@ class LiveRun:
                 began = time.monotonic()
                 print_event("What is said from now on is collected; what was said before is read meanwhile, then both become one log.")
             time.sleep(STOP_WITHIN)
-
-    def _must(self, name: str, *arguments: object, is_shown: bool = True) -> None:
-        """Run a command to its end, without which nothing goes on: somebody else may have ended it. Raises RunStopped."""
-        job = self._once(name, *arguments, is_shown=is_shown)
-        if job.status and not self.stop():
-            raise RunStopped(f"{name}: {job.how}")
-
-    def _try(self, name: str, *arguments: object, is_shown: bool = True) -> EndedJob:
-        """Run a command to its end, without which the rest goes on; a fault is reported."""
-        job = self._once(name, *arguments, is_shown=is_shown)
-        if job.fault and not self.stop():
-            print_event(f"{name}: {job.fault}", command=job.command, status=job.status)
-        return job
 
     # What goes on for ever
 
@@ -305,7 +209,7 @@ class LiveRun:
 
     def _retrain(self, *flags: object) -> EndedJob:
         data = self.plan.data
-        return self._try(TRAINING, "retrain", data.topic("examples"), "--model", data.model, *flags)
+        return self.jobs.attempt(TRAINING, self.plan.env, "retrain", data.topic("examples"), "--model", data.model, *flags)
 
     def _look_at_outcomes(self) -> None:
         """Once there is an outcome, compute how well predictions do, as a page and as figures, from time to time."""
@@ -313,34 +217,19 @@ class LiveRun:
         if any(begin < end for begin, end in self.log.bounds(data.topic_name("outcomes")).values()):
             shown = ("--model", data.model, "--to", data.outcomes_page, "--report", data.outcomes_report)
             arguments = ("outcomes", data.topic("outcomes"), *shown)
-            self._every("figures", FIGURES_EVERY, lambda: self._try("figures", *arguments, is_shown=False))
+            self._every("figures", FIGURES_EVERY, lambda: self.jobs.attempt("figures", self.plan.env, *arguments, is_shown=False))
 
     def _pass_night(self) -> None:
         """Train anew, compute the figures, and clean the topics that nobody has open of what they keep no longer."""
         self._has_tried = False
         if self.plan.data.has_model:
             self._retrain()
-        self._try("topics", *self._topics_of(self.plan.data), is_shown=False)
+        self.jobs.attempt("topics", self.plan.env, *self._topics_of(self.plan.data), is_shown=False)
         self._next.pop("figures", None)
         self.night = self._next_night()
 
     def _next_night(self) -> datetime:
         return next_night(clock.now_utc(), self.plan.night, self.plan.settings.alerts.zone)
-
-    def _once(self, name: str, *arguments: object, is_shown: bool = True) -> EndedJob:
-        """Run a command to its end, or until somebody asks to stop; returns how it ended."""
-        child = Child(name, self.plan.env, is_shown)
-        self.job = name
-        with ThreadPoolExecutor(1) as pool:
-            running = pool.submit(child.run, arguments)
-            while not running.done():
-                if self.stop():
-                    child.stop()
-                self.says = child.words[-1] if child.words and is_shown else ""
-                wait([running], STOP_WITHIN)
-        self.job = self.says = ""
-        self.jobs[name] = job = EndedJob(clock.now(), str(arguments[0]), running.result(), list(child.words))
-        return job
 
     # The end
 

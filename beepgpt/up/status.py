@@ -27,7 +27,9 @@ from beepgpt.connectors.http import Outbound
 from beepgpt.conversations.rules import DAY, SECOND
 from beepgpt.training.live import LiveThresholds, live_in, threshold_in
 from beepgpt.up.children import Service
-from beepgpt.up.run import FIRST_MODEL, ORDER, TRAINING, EndedJob, LiveRun
+from beepgpt.up.jobs import EndedJob
+from beepgpt.up.plan import ORDER
+from beepgpt.up.run import FIRST_MODEL, TRAINING, LiveRun
 
 LOOK_EVERY = 5.0
 """Seconds between two looks at what the commands serve."""
@@ -136,10 +138,10 @@ class StatusWatch:
             "now": shown_time(clock.now(), zone),
             "since": shown_time(self._began, zone),
             "services": self.services(),
-            "job": f"{run.job}: {run.says.rstrip('.')}" if run.says else run.job,
+            "job": f"{run.jobs.name}: {run.jobs.says.rstrip('.')}" if run.jobs.says else run.jobs.name,
             "jobs": [
                 {"name": name, "at": shown_time(job.at, zone), "fault": self._fault(name, job), "words": job.words}
-                for name, job in sorted(dict(run.jobs).items(), key=lambda item: -item[1].at)
+                for name, job in sorted(dict(run.jobs.ended).items(), key=lambda item: -item[1].at)
             ],
             "collected": None if run.plan.data.has_model else run.collected,
             "model": self._model(),
@@ -188,7 +190,7 @@ class StatusWatch:
 
     def _trained(self) -> dict[str, str] | None:
         """When a training ended last, since this one began, and what it said."""
-        job = self._run.jobs.get(TRAINING)
+        job = self._run.jobs.ended.get(TRAINING)
         if job is None or not job.words:
             return None
         return {"at": shown_time(job.at, self._run.plan.settings.alerts.zone), "says": job.words[-1]}

@@ -296,11 +296,11 @@ ROWS = (
     mutation(
         "a history whose ingest somebody ended is taken for whole",
         "law 6",
-        "beepgpt/up/run.py",
+        "beepgpt/up/jobs.py",
         "tests/up/test_folder.py::test_a_history_that_somebody_else_ended_is_not_in",
         (
-            "if job.status and not self.stop():\n            raise RunStopped",
-            "if job.fault and not self.stop():\n            raise RunStopped",
+            "if job.status and not self._stop():\n            raise RunStopped",
+            "if job.fault and not self._stop():\n            raise RunStopped",
         ),
     ),
     mutation(

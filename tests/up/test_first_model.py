@@ -17,7 +17,8 @@ from beepgpt.connectors.log import OutgoingRecord, TopicSpec
 from beepgpt.runtime.workers import Stop
 from beepgpt.simulation.workspace import Plan, write_export
 from beepgpt.up.folder import DataFolder
-from beepgpt.up.run import LiveRun, UpPlan
+from beepgpt.up.plan import UpPlan
+from beepgpt.up.run import LiveRun
 from beepgpt.up.status import StatusWatch
 from beepgpt.web.status_page import verdict_of
 from tests.support.speed import wait_until
@@ -35,7 +36,7 @@ def running(folder: DataFolder) -> Iterator[LiveRun]:
     thread = threading.Thread(target=run.run)
     thread.start()
     try:
-        wait_until(lambda: "first model" in run.jobs, "there was a try")
+        wait_until(lambda: "first model" in run.jobs.ended, "there was a try")
         yield run
     finally:
         stop.signal = 15

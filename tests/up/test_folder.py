@@ -15,7 +15,9 @@ from beepgpt.runtime.recovery import NOTE
 from beepgpt.runtime.workers import Stop
 from beepgpt.simulation.workspace import Plan, write_export
 from beepgpt.up.folder import DataFolder, fingerprint_of
-from beepgpt.up.run import EndedJob, LiveRun, UpPlan
+from beepgpt.up.jobs import EndedJob
+from beepgpt.up.plan import UpPlan
+from beepgpt.up.run import LiveRun
 
 
 def test_a_folder_has_one_owner(tmp_path: Path):
@@ -106,7 +108,7 @@ def test_a_history_that_somebody_else_ended_is_not_in(tmp_path: Path, monkeypatc
     plan = UpPlan(folder, read_settings(environ={"BEEPGPT_CONVERSATIONS__WORKSPACE": "acme"}), None, export, None, "channels", time(3))
     run = LiveRun(plan, Stop())
     ends = {"topics": 0, "history": 143}  # a kill of the real process would have to meet it within its second
-    monkeypatch.setattr(run, "_once", lambda name, *arguments, **how: EndedJob(0.0, "ingest", ends[name], ["stopped"]))
+    monkeypatch.setattr(run.jobs, "run", lambda name, *arguments, **how: EndedJob(0.0, "ingest", ends[name], ["stopped"]))
 
     with pytest.raises(RunStopped, match="history: beepgpt ingest ended with status 143, and said last: stopped"):
         run.run()

@@ -22,7 +22,8 @@ from beepgpt.ingest.run import IngestJob, run_ingest
 from beepgpt.runtime.workers import Stop
 from beepgpt.simulation.workspace import Plan, write_export
 from beepgpt.up.folder import DataFolder
-from beepgpt.up.run import LiveRun, UpPlan
+from beepgpt.up.plan import UpPlan
+from beepgpt.up.run import LiveRun
 from beepgpt.up.status import StatusWatch
 from tests.support import MONDAY_AT_TEN, beep, quiet
 from tests.support.exports import records_in_export
@@ -139,10 +140,12 @@ from beepgpt.config.settings import read_settings
 from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.runtime.workers import Stop
 from beepgpt.up.folder import DataFolder
-from beepgpt.up.run import LiveRun, UpPlan
+from beepgpt.up.jobs import Jobs
+from beepgpt.up.plan import UpPlan
+from beepgpt.up.run import LiveRun
 
 of, name, nth = {"none": (None, "", 0), "begun": (DataFolder, "begin_next", 1), "made": (LiveRun, "_make_topics", 2),
-    "written": (LiveRun, "_must", 3), "swapped": (DataFolder, "swap", 1), "cleared by half": (SqliteLog, "delete", 2)}[sys.argv[1]]
+    "written": (Jobs, "must", 3), "swapped": (DataFolder, "swap", 1), "cleared by half": (SqliteLog, "delete", 2)}[sys.argv[1]]
 count = 0
 if of is not None:
     real = getattr(of, name)

@@ -14,7 +14,7 @@ from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.simulation.people import SimulatedWorkspace
 from beepgpt.simulation.slack.server import SlackServer
 from beepgpt.simulation.workspace import write_export
-from beepgpt.up.run import ORDER
+from beepgpt.up.plan import ORDER
 from tests.support import program
 from tests.support.kafka import Running, started
 from tests.support.speed import slowness, wait_until

@@ -18,7 +18,7 @@ from beepgpt.simulation.history import history
 from beepgpt.simulation.life import BORN, LIFE
 from beepgpt.simulation.people import SimulatedWorkspace
 from beepgpt.simulation.slack_json import POSTED, message_id
-from beepgpt.up.run import ORDER
+from beepgpt.up.plan import ORDER
 from tests.support import program, run_program
 from tests.support.kafka import started
 from tests.support.speed import slowness, wait_until
