@@ -52,7 +52,7 @@ def up(
         typer.Option(help="Of the first start, without an export: how far back Slack's own history is read.", show_default=False),
     ] = None,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Make all of it anew first: from its log, and what --history has of before.")
+        bool, typer.Option("--rebuild", help="Make all of it anew, beside what runs: of its log, and what --history has of before.")
     ] = False,
     log: Annotated[
         str | None, typer.Option(metavar="<kafka://host:port>", help="Of the first start: for a log elsewhere.", show_default=False)
@@ -92,9 +92,9 @@ def up(
     from beepgpt.up.plan import UpPlan
 
     with taken(folder):
-        is_changed = check_begun(folder, settings, log, rebuilds=rebuild)
+        check_begun(folder, settings, log, rebuilds=rebuild)
         since = history if export is not None or history is not None else folder.since
-        plan = UpPlan(folder, settings, config, export, since, include, at, rebuild, is_changed)
+        plan = UpPlan(folder, settings, config, export, since, include, at, rebuild)
         status = run_plan(plan, port, watched_alone)
     raise typer.Exit(status)
 

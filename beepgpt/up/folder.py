@@ -9,12 +9,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import backoff
 import orjson
 
-from beepgpt.connectors.log import Log, folder_place
+from beepgpt.connectors.log import Log, TopicInUse, folder_place
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.conversations.rules import Rules, in_words
-from beepgpt.errors import BadCommand, RunStopped
+from beepgpt.errors import BadCommand, CannotWrite, RunStopped
 from beepgpt.folders import make_folder, replace_private
 from beepgpt.locks import lock
 from beepgpt.runtime.places import check_names_folder
@@ -22,6 +23,7 @@ from beepgpt.runtime.recovery import NOTE
 from beepgpt.runtime.steps import contents_of
 from beepgpt.training.folder import MODELS
 from beepgpt.training.live import card_in, copy_pair, live_in, put_live
+from beepgpt.up.children import PATIENCE
 from beepgpt.up.generations import COLLECTED, MADE_ANEW, suffix_of
 
 INDEX = "index.html"
@@ -130,8 +132,7 @@ class DataFolder:
         after the other. Empty: not at all. The settings of the first start are noted.
         """
         now = asdict(rules)
-        was: dict[str, Any] | None = self._state().get("rules")
-        if was is None:
+        if (was := self.rules) is None:
             self.note(rules=now)
         elif different := [name for name, value in now.items() if was.get(name) != value]:
             named = [name for name in different if name != "spec"] or different  # the spec says what its settings say
@@ -151,6 +152,16 @@ class DataFolder:
     def history(self) -> str | None:
         """Which history is in: an export's fingerprint, FROM_SLACK, or nothing ("") where `up` began without; None: none is in yet."""
         return self._state().get("history")
+
+    @property
+    def rules(self) -> dict[str, Any] | None:
+        """The settings that shape examples as what is here was made with them; None: nothing is yet."""
+        return self._state().get("rules")
+
+    @property
+    def rebuilt(self) -> list[str] | None:
+        """The history for which all was made anew, and of which channels, as long as each start asks for it; None: it was not asked for."""
+        return self._state().get("rebuilt")
 
     @property
     def since(self) -> str | None:
@@ -198,6 +209,12 @@ class DataFolder:
         shutil.rmtree(self.fetched, ignore_errors=True)  # it would end before what is collected begins
         self.note(generation=COLLECTED, since=since, begun=FROM_SLACK)
 
+    def check_room(self) -> None:
+        """Raise CannotWrite if the disk has no room for all that is here once more."""
+        needed = sum(each.stat().st_size for each in self.path.rglob("*") if each.is_file())
+        if (free := shutil.disk_usage(self.path).free) < needed:
+            raise CannotWrite(f"{self.path}: {free / 1e6:,.0f} MB are free, and about {needed / 1e6:,.0f} are needed: free some space")
+
     def begin_next(self, log: Log) -> None:
         """Note that the next generation is being written, so that `clear_unused` removes it where it doesn't become the live one.
 
@@ -223,7 +240,7 @@ class DataFolder:
             return
         old = replace(self, ahead=unused - self.generation)
         for name in log.topics([old.topic_name(kind) for kind in MADE_ANEW]):
-            log.delete(name)
+            _delete(log, name)
         for folder in (old.recovery(""), old.model):
             shutil.rmtree(folder, ignore_errors=True)
         if unused != self.generation + 1:  # else its history is read on
@@ -254,6 +271,12 @@ class DataFolder:
         for each in self.first.rglob("*"):
             if each.is_file() and not each.name.endswith((".html", ".alerts.jsonl")):
                 each.unlink()
+
+
+@backoff.on_exception(backoff.constant, TopicInUse, max_time=PATIENCE, interval=0.5, jitter=None, logger=None)
+def _delete(log: Log, topic: str) -> None:
+    """Delete a topic, once the commands of an `up` that was killed have ended. Raises LogFailed."""
+    log.delete(topic)
 
 
 def fingerprint_of(export: Path) -> str:

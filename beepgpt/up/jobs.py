@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from signal import SIGTERM
 from typing import NamedTuple
 
 from beepgpt import clock
+from beepgpt.connectors.callbacks import never
 from beepgpt.errors import RunStopped, TooLittle
 from beepgpt.runtime.console import print_event
 from beepgpt.runtime.running import STOPPED
@@ -16,6 +17,8 @@ from beepgpt.up.children import Child, why_ended
 
 STOP_WITHIN = 0.2
 """Seconds between two looks at whether to stop."""
+TRAINING = "training"
+"""What a training is called where its lines are shown."""
 NO_FAULTS = (None, *STOPPED, -SIGTERM, TooLittle.exit_status)
 """How a command that ends by itself may end: it was not started, was done, was asked to end, or there is too little yet."""
 
@@ -52,12 +55,22 @@ class Jobs:
         """Which one runs now."""
         self.says = ""
         """What that said last."""
+        self.part_of = ""
+        """What it is a step of."""
         self._stop = stop
 
-    def must(self, name: str, env: Mapping[str, str], *arguments: object, is_shown: bool = True) -> None:
-        """Run a command to its end, without which nothing goes on: somebody else may have ended it. Raises RunStopped."""
-        job = self.run(name, env, *arguments, is_shown=is_shown)
-        if job.status and not self._stop():
+    @property
+    def now(self) -> str:
+        """What runs now, in words; empty: nothing."""
+        return ": ".join(filter(None, (self.part_of, self.name, self.says.rstrip("."))))
+
+    def must(self, name: str, env: Mapping[str, str], *arguments: object, is_shown: bool = True, until: Callable[[], bool] = never) -> None:
+        """Run a command to its end, without which nothing goes on. Raises RunStopped, also where somebody asked to stop.
+
+        `until`: it is asked to end once that is true.
+        """
+        job = self.run(name, env, *arguments, is_shown=is_shown, until=until)
+        if job.status or self._stop():  # somebody else may have ended it, too
             raise RunStopped(f"{name}: {job.how}")
 
     def attempt(self, name: str, env: Mapping[str, str], *arguments: object, is_shown: bool = True) -> EndedJob:
@@ -67,14 +80,16 @@ class Jobs:
             print_event(f"{name}: {job.fault}", command=job.command, status=job.status)
         return job
 
-    def run(self, name: str, env: Mapping[str, str], *arguments: object, is_shown: bool = True) -> EndedJob:
-        """Run a command to its end, or until somebody asks to stop; returns how it ended."""
+    def run(
+        self, name: str, env: Mapping[str, str], *arguments: object, is_shown: bool = True, until: Callable[[], bool] = never
+    ) -> EndedJob:
+        """Run a command to its end, or until somebody asks to stop; returns how it ended. `until`: see `must`."""
         child = Child(name, env, is_shown)
         self.name = name
         with ThreadPoolExecutor(1) as pool:
             running = pool.submit(child.run, arguments)
             while not running.done():
-                if self._stop():
+                if self._stop() or until():
                     child.stop()
                 self.says = child.words[-1] if child.words and is_shown else ""
                 wait([running], STOP_WITHIN)

@@ -10,20 +10,22 @@ from functools import partial
 from signal import SIGTERM
 
 from beepgpt import clock
-from beepgpt.connectors.log import SQLITE
-from beepgpt.figures import counted
+from beepgpt.errors import BeepGPTError, RunStopped
+from beepgpt.figures import about, counted
 from beepgpt.runtime.console import print_event
 from beepgpt.runtime.places import log_of
 from beepgpt.runtime.running import STOPPED
 from beepgpt.runtime.workers import Stop
 from beepgpt.training.parts import LEAST_ANSWERED
-from beepgpt.up.children import Service, ended
+from beepgpt.up.children import PATIENCE, Service, ended
 from beepgpt.up.enough import ExamplesSoFar
-from beepgpt.up.folder import FROM_SLACK, DataFolder, fingerprint_of
-from beepgpt.up.generations import COLLECTED
-from beepgpt.up.jobs import STOP_WITHIN, EndedJob, Jobs
+from beepgpt.up.folder import FROM_SLACK, fingerprint_of
+from beepgpt.up.generations import COLLECTED, rebuild_seconds
+from beepgpt.up.jobs import STOP_WITHIN, TRAINING, EndedJob, Jobs
 from beepgpt.up.nights import next_night
 from beepgpt.up.plan import ORDER, UpPlan
+from beepgpt.up.rebuilding import NextGeneration
+from beepgpt.up.served import has_caught_up
 
 LOOK_EVERY = 2.0
 """Seconds between two looks at what is to be done."""
@@ -35,8 +37,6 @@ FIGURES_EVERY = 3_600.0
 """Seconds between two computations of the live figures."""
 BEGINNING = 3.0
 """Seconds after which a history is begun once live events are collected: more than two clocks differ, and than it leaves out at its end."""
-TRAINING = "training"
-"""What a training is called where its lines are shown."""
 FIRST_MODEL = "first model"
 """What making one of an export is called."""
 
@@ -47,7 +47,10 @@ class LiveRun:
     def __init__(self, plan: UpPlan, stop: Stop) -> None:
         """Raises BadCommand if the plan's history can't be the folder's."""
         self._fingerprint = FROM_SLACK if plan.since else "" if plan.export is None else fingerprint_of(plan.export)
-        if not plan.rebuilds:
+        self._asked = [plan.since or self._fingerprint, plan.include] if plan.rebuilds else None
+        is_done = plan.data.rebuilt == self._asked and not plan.is_changed
+        self._rebuilds = plan.rebuilds and plan.data.history is not None and not is_done
+        if not self._rebuilds:
             plan.data.check_history(self._fingerprint)
         self.plan, self.stop = plan, stop
         self.services: dict[str, Service] = {}
@@ -67,6 +70,9 @@ class LiveRun:
             while not self.stop():
                 self._every("look", LOOK_EVERY, self._look)
                 time.sleep(STOP_WITHIN)
+        except RunStopped:
+            if not self.stop():
+                raise
         finally:
             status = self._end()
         return status
@@ -82,79 +88,98 @@ class LiveRun:
     def _begin(self) -> None:
         plan, data = self.plan, self.plan.data
         data.clear_unused(self.log)
+        if data.history is None:
+            data.note(rules=asdict(plan.settings.rules))  # nothing is made yet
+        elif plan.rebuilds and not self._rebuilds:
+            again = "Leave the flag out; one more start without it, and the next one with it makes all anew again"
+            print_event(f"--rebuild: all is made of this history already, with these settings, and is not made again. {again}.")
+        if not plan.rebuilds:
+            data.note(rebuilt=None)
         if plan.since is not None and data.history is None:
             data.begin_collecting(plan.since)
-        self._make_topics(data)
-        if plan.rebuilds or data.generation == COLLECTED:
+        self.jobs.must("topics", plan.env, *plan.topics, is_shown=False)
+        if data.generation == COLLECTED:
             self._bring_generation()
+        elif self._rebuilds:
+            self._rebuild()
         else:
             data.clear_next()
             self._bring_history()
         self._start("ingest", "examples")
         history = plan.export if plan.since is None else data.fetched
-        if not data.has_model and history is not None and not plan.rebuilds:
-            made = self.jobs.attempt(
-                FIRST_MODEL, self.plan.env, "try", history, "--to", data.first, "--pages-only", "--include", plan.include
-            )
+        if not data.has_model and history is not None and not self._rebuilds:
+            how = ("--to", data.first, "--pages-only", "--include", plan.include)
+            made = self.jobs.attempt(FIRST_MODEL, plan.env, "try", history, *how)
             if made.status == 0:
                 data.adopt_first()
             else:
                 then = "what is said from now on is collected, until there is enough for one; more history comes in with --rebuild"
                 self._say_no_model(made, then)
 
-    def _make_topics(self, data: DataFolder) -> None:
-        """Make those that are missing, and clean those that nobody has open of what they keep no longer."""
-        self.jobs.must("topics", self.plan.env, *self._topics_of(data), is_shown=False)
-
-    def _topics_of(self, data: DataFolder) -> Sequence[object]:
-        one = ("--partitions", 1) if data.log.startswith(SQLITE) else ()
-        return "topics", data.log, *one, "--generation", data.generation
-
     def _bring_history(self) -> None:
         """Put an export on the log, before anything live: behind live events all of it would be late."""
         data, export = self.plan.data, self.plan.export
         if data.history is not None:
             return
-        if export is not None and not self.stop():
+        if export is not None:
             data.note(begun=self._fingerprint)
             self.jobs.must("history", self.plan.env, "ingest", export, "--to", data.topic("events"), "--include", self.plan.include)
-        if not self.stop():
-            data.note(history=self._fingerprint)
+        data.note(history=self._fingerprint, rebuilt=self._asked)
 
     # The next generation
 
-    def _bring_generation(self) -> None:
-        """Read a history while the log as it is goes on, then write the next generation of it, in the order of time, and swap it in.
+    def _rebuild(self) -> None:
+        """Bring the next generation while what is usable of the live one goes on, and goes on after a fault, which is reported."""
+        records = sum(end - begin for begin, end in self.log.bounds(self.plan.data.topic_name("events")).values())
+        self.jobs.part_of = f"the next generation of all that is made, built beside the live one ({about(rebuild_seconds(records))})"
+        print_event(f"It works on {self.jobs.part_of}. What runs goes on meanwhile.")
+        try:
+            self._bring_generation()
+        except (BeepGPTError, OSError) as error:
+            self.plan.data.clear_unused(self.log)
+            if self.stop() or self.plan.former is None:
+                raise
+            self.jobs.ended["rebuild"] = EndedJob(clock.now(), "up --rebuild", 1, [str(error)])
+            print_event(f"The rebuild failed: {error}. All goes on as it was; the same command tries again.")
+            self._start(*self._usable())
+        self.jobs.part_of = ""
 
-        What is said while it is written, Slack sends again, or has in its histories.
+    def _bring_generation(self) -> None:
+        """Read a history, build the next generation of the log and what is made of it beside the live one, and let it take its place.
+
+        What is said in the moments between, Slack sends again, or has in its histories.
         """
-        plan, data = self.plan, self.plan.data
-        history = plan.export
+        plan, data, history = self.plan, self.plan.data, self.plan.export
+        building = NextGeneration(plan, self.jobs, self.log)
+        self._start(*self._usable())
         if plan.since is not None:
             history = data.next.fetched
-            self._start(*self._usable())
             if data.generation == COLLECTED:
                 self._wait_for_beginning()
-            self.jobs.must("history", self.plan.env, "history", "--to", history, "--since", plan.since, "--include", plan.include)
-            self._stop_services()
-        if not self.stop():
-            data.begin_next(self.log)
-            self._make_topics(data.next)
-        if not self.stop():
-            merged = () if history is None else ("--with", history)
-            how = ("--to", data.next.topic("events"), "--include", plan.include, "--scratch", data.path)
-            self.jobs.must("generation", self.plan.env, "ingest", data.topic("events"), *merged, *how)
-        if not self.stop():
-            data.swap(history=self._fingerprint or data.history or "", rules=asdict(plan.settings.rules))
-            self.so_far = ExamplesSoFar(self.log, data.topic_name("examples"))
-            data.clear_unused(self.log)
-            print_event(f"The log is in order, with its history: all else is made of {data.topic('events')} from now on.")
+            self.jobs.must("history", plan.env, "history", "--to", history, "--since", plan.since, "--include", plan.include)
+        building.write_log(history)
+        if data.generation != COLLECTED:
+            building.build()
+            self._wait_until_read()
+        self._stop_services()
+        building.append_rest()
+        data.swap(history=self._fingerprint or data.history or "", rules=asdict(plan.settings.rules), rebuilt=self._asked)
+        self.so_far = ExamplesSoFar(self.log, data.topic_name("examples"))
+        data.clear_unused(self.log)
+        print_event(f"The log is in order, with its history: all goes on with {data.topic('events')} from now on.")
 
     def _usable(self) -> Sequence[str]:
         """The commands that can run on the live generation meanwhile."""
-        if self.plan.data.generation == COLLECTED or self.plan.is_changed:
+        if self.plan.data.generation == COLLECTED or self.plan.former is None:
             return ("ingest",)
         return ORDER if self.plan.data.has_model else ("ingest", "examples")
+
+    def _wait_until_read(self) -> None:
+        """Return once what runs has read all, or doesn't for a while: points from before the next `score` began are this one's to score."""
+        until = time.monotonic() + PATIENCE
+        readers = [service for name, service in self.services.items() if name != "ingest"]
+        while not self.stop() and time.monotonic() < until and not all(has_caught_up(each.port) for each in readers):
+            time.sleep(STOP_WITHIN)
 
     def _wait_for_beginning(self) -> None:
         """Return once the live log has begun, and a history that is read from now on surely ends behind its beginning."""
@@ -208,8 +233,7 @@ class LiveRun:
             print_event(f"{'The first model could not be made' if job.fault else 'There is no model yet'}: {then}.")
 
     def _retrain(self, *flags: object) -> EndedJob:
-        data = self.plan.data
-        return self.jobs.attempt(TRAINING, self.plan.env, "retrain", data.topic("examples"), "--model", data.model, *flags)
+        return self.jobs.attempt(TRAINING, self.plan.env, *self.plan.retraining, *flags)
 
     def _look_at_outcomes(self) -> None:
         """Once there is an outcome, compute how well predictions do, as a page and as figures, from time to time."""
@@ -224,7 +248,7 @@ class LiveRun:
         self._has_tried = False
         if self.plan.data.has_model:
             self._retrain()
-        self.jobs.attempt("topics", self.plan.env, *self._topics_of(self.plan.data), is_shown=False)
+        self.jobs.attempt("topics", self.plan.env, *self.plan.topics, is_shown=False)
         self._next.pop("figures", None)
         self.night = self._next_night()
 

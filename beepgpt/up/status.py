@@ -5,38 +5,32 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request
 from zoneinfo import ZoneInfo
 
 import orjson
-from prometheus_client.parser import text_string_to_metric_families
 
 from beepgpt import clock
 from beepgpt.alerts.by_day import alerts_by_day
 from beepgpt.alerts.database import BadAlertStore
-from beepgpt.connectors.http import Outbound
 from beepgpt.conversations.rules import DAY, SECOND
 from beepgpt.training.live import LiveThresholds, live_in, threshold_in
 from beepgpt.up.children import Service
-from beepgpt.up.jobs import EndedJob
+from beepgpt.up.jobs import TRAINING, EndedJob
 from beepgpt.up.plan import ORDER
-from beepgpt.up.run import FIRST_MODEL, TRAINING, LiveRun
+from beepgpt.up.run import FIRST_MODEL, LiveRun
+from beepgpt.up.served import LAG, NO_ANSWER, answer_at, sums_at
 
 LOOK_EVERY = 5.0
 """Seconds between two looks at what the commands serve."""
 MINUTE_OF_LOOKS = 13
 """Looks that a minute begins and ends with."""
-TIMEOUT = 5.0
-"""Seconds for a command to answer."""
 DAYS = 7
 """Of alerts, that are shown."""
 COUNTED = {
@@ -48,7 +42,6 @@ COUNTED = {
 """What each command makes, and which of its metrics count that."""
 IN_UTC = re.compile(r"\b(\d{4}-(?:0[1-9]|1[0-2])-[0-3]\d[ T](?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d+)?)?)(?: UTC|Z)\b")
 """A time of UTC that says so."""
-LAG = "beepgpt_consumer_lag_records"
 
 
 @dataclass
@@ -80,7 +73,6 @@ class StatusWatch:
         self._seen: dict[str, Seen] = {}
         self._thresholds: dict[Path, LiveThresholds] = {}
         """By the folder of a generation's model."""
-        self._outbound = Outbound("127.0.0.1").opener("http://127.0.0.1")
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -102,9 +94,9 @@ class StatusWatch:
         for name, service in list(self._run.services.items()):
             seen = self._seen.setdefault(name, Seen())
             try:
-                status, why = self._get(service.port, "/readyz")
-                sums = sums_in(self._get(service.port, "/metrics")[1])
-            except (OSError, HTTPException, ValueError):
+                status, why = answer_at(service.port, "/readyz")
+                sums = sums_at(service.port)
+            except NO_ANSWER:
                 seen.counts.clear()
                 seen.why_not_ready, seen.lag = "it begins", None
                 continue
@@ -114,14 +106,6 @@ class StatusWatch:
             seen.counts.append((time.monotonic(), count))
             seen.why_not_ready = "" if status == 200 else why.strip()
             seen.lag = int(sums[LAG]) if LAG in sums else None
-
-    def _get(self, port: int, path: str) -> tuple[int, str]:
-        try:
-            with self._outbound.open(Request(f"http://127.0.0.1:{port}{path}"), timeout=TIMEOUT) as answer:
-                return answer.status, answer.read().decode()
-        except HTTPError as refused:
-            with refused:
-                return refused.code, refused.read().decode()
 
     def values(self) -> dict[str, Any]:
         """All that the page shows; times are those of `alerts.zone`."""
@@ -138,7 +122,7 @@ class StatusWatch:
             "now": shown_time(clock.now(), zone),
             "since": shown_time(self._began, zone),
             "services": self.services(),
-            "job": f"{run.jobs.name}: {run.jobs.says.rstrip('.')}" if run.jobs.says else run.jobs.name,
+            "job": run.jobs.now,
             "jobs": [
                 {"name": name, "at": shown_time(job.at, zone), "fault": self._fault(name, job), "words": job.words}
                 for name, job in sorted(dict(run.jobs.ended).items(), key=lambda item: -item[1].at)
@@ -211,19 +195,6 @@ class StatusWatch:
                 {"day": str(day), **counts} for day, counts in alerts_by_day(plan.data.alerts, since, plan.settings.alerts.zone).items()
             ]
         return []
-
-
-def sums_in(text: str) -> Counter[str]:
-    """The metrics of a page of Prometheus', each summed over its labels.
-
-    >>> sums_in('# TYPE a counter\\na_total{b="c"} 2.0\\na_total{b="d"} 3.0\\n')["a_total"]
-    5.0
-    """
-    found: Counter[str] = Counter()
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            found[sample.name] += sample.value  # type: ignore[assignment]
-    return found
 
 
 def in_zone(value: Any, zone: str) -> Any:

@@ -6,13 +6,13 @@ silent connections, which are open and bring no events."""
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass, field
 
 from beepgpt import clock
 from beepgpt.connectors.log import OutgoingRecord
 from beepgpt.conversations.events import MOVED, micros, ts_text
 from beepgpt.conversations.rules import DAY
+from beepgpt.figures import about
 from beepgpt.ingest.slack.connections import Connections
 from beepgpt.ingest.slack.event_writer import Coverage, EventWriter, Gap, HeldEvent
 from beepgpt.ingest.slack.history_notes import note_on_joined, notes_on_history, time_text
@@ -34,16 +34,6 @@ EXPORT_MARGIN = DAY
 """How long before its end an export is surely complete."""
 
 log = logging.getLogger(__name__)
-
-
-def about(seconds: float) -> str:
-    """How long something takes, for people.
-
-    >>> about(0.4), about(61), about(600)
-    ('less than a minute', 'about 2 minutes', 'about 10 minutes')
-    """
-    minutes = math.ceil(seconds / 60)
-    return "less than a minute" if minutes <= 1 else f"about {minutes:,} minutes"
 
 
 def histories(channels: int, more: str = "") -> str:

@@ -21,8 +21,8 @@ from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.conversations.rules import SECOND
 from beepgpt.errors import BadCommand, SlackFailed, SlackRefused
-from beepgpt.figures import counted
-from beepgpt.ingest.slack.backfill import about, histories
+from beepgpt.figures import about, counted
+from beepgpt.ingest.slack.backfill import histories
 from beepgpt.ingest.slack.history_folder import HistoryFolder
 from beepgpt.ingest.slack.history_notes import time_text
 from beepgpt.ingest.slack.run import bot_token_of, team_of
