@@ -139,8 +139,10 @@ class LiveRun:
             self.plan.data.clear_unused(self.log)
             if self.stop() or self.plan.former is None:
                 raise
-            self.jobs.ended["rebuild"] = EndedJob(clock.now(), "up --rebuild", 1, [str(error)])
-            print_event(f"The rebuild failed: {error}. All goes on as it was; the same command tries again.")
+            why = str(error)
+            others = {name: each for name, each in self.jobs.ended.items() if each.how not in why}
+            self.jobs.ended = others | {"rebuild": EndedJob(clock.now(), "up --rebuild", 1, [why])}
+            print_event(f"The rebuild failed: {why}. All goes on as it was; the same command tries again.")
             self._start(*self._usable())
         self.jobs.part_of = ""
 

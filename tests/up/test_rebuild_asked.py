@@ -113,7 +113,12 @@ def failing(data: DataFolder, monkeypatch: pytest.MonkeyPatch, settings: Setting
     """A run whose next log can't be written."""
     run = LiveRun(UpPlan(data, settings or read_settings(environ={}), None, None, None, "channels", time(3), True), Stop())
     ends = {"topics": 0, "next log": 1}
-    monkeypatch.setattr(run.jobs, "run", lambda name, *arguments, **how: EndedJob(0.0, "ingest", ends[name], ["the disk is full"]))
+
+    def run_job(name: str, *arguments: object, **how: object) -> EndedJob:
+        run.jobs.ended[name] = job = EndedJob(0.0, "ingest", ends[name], ["the disk is full"])
+        return job
+
+    monkeypatch.setattr(run.jobs, "run", run_job)
     monkeypatch.setattr(run, "_start", lambda *names: run.services.update(dict.fromkeys(names)))
     return run
 
@@ -132,7 +137,8 @@ def test_what_runs_goes_on_where_a_rebuild_fails(tmp_path: Path, monkeypatch: py
     assert "built beside the live one (less than a minute)" in said
     assert f"The rebuild failed: {why}. All goes on as it was; the same command tries again." in said
     run.services.clear()
-    assert why in verdict_of(StatusWatch(run).values())
+    verdict = verdict_of(StatusWatch(run).values())
+    assert verdict == f"rebuild: beepgpt up --rebuild ended with status 1, and said last: {why}."
 
 
 def test_a_disk_without_room_for_two_generations_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
