@@ -209,6 +209,12 @@ class DataFolder:
         shutil.rmtree(self.fetched, ignore_errors=True)  # it would end before what is collected begins
         self.note(generation=COLLECTED, since=since, begun=FROM_SLACK)
 
+    def begin_reading(self, since: str, include: str) -> None:
+        """Note which history is read for the next generation, and remove what was read of another one."""
+        if self._state().get("reading") != [since, include]:
+            self.clear_next()
+            self.note(reading=[since, include])
+
     def check_room(self) -> None:
         """Raise CannotWrite if the disk has no room for all that is here once more."""
         needed = sum(each.stat().st_size for each in self.path.rglob("*") if each.is_file())
@@ -231,7 +237,7 @@ class DataFolder:
 
     def swap(self, **state: object) -> None:
         """Let the next generation be the live one, from this moment on; `clear_unused` removes the one before."""
-        self.note(generation=self.next.generation, unused=self.generation, since=None, begun=None, **state)
+        self.note(generation=self.next.generation, unused=self.generation, since=None, begun=None, reading=None, **state)
 
     def clear_unused(self, log: Log) -> None:
         """Remove the generation that is noted as unused, if there is one; a kill in its midst leaves the rest to the next call."""

@@ -158,6 +158,7 @@ class LiveRun:
             history = data.next.fetched
             if data.generation == COLLECTED:
                 self._wait_for_beginning()
+            data.begin_reading(plan.since, plan.include)
             self.jobs.must("history", plan.env, "history", "--to", history, "--since", plan.since, "--include", plan.include)
         building.write_log(history)
         if data.generation != COLLECTED:

@@ -291,6 +291,11 @@ def test_what_was_read_of_a_history_stays_until_its_generation_is_live(tmp_path:
     data.clear_unused(log)
     assert data.fetched.exists() and data.generation == 1 and json.loads((data.path / "up.json").read_text())["history"] == "slack"
     data.next.fetched.mkdir()
+    data.begin_reading("60d", "channels")
+    assert data.fetched.exists() and not data.next.fetched.exists(), "what is there is of another history"
+    data.next.fetched.mkdir()
+    data.begin_reading("60d", "channels")
+    assert data.next.fetched.exists()
     data.clear_next()
     assert data.fetched.exists() and not data.next.fetched.exists()
 

@@ -66,7 +66,7 @@ class Life:
     def rebuild(self) -> None:
         """Start it with a rebuild, unless one is on its way."""
         if self.is_over:
-            self.start("--rebuild", "--history", f"{60 + self.starts}d")
+            self.start("--rebuild", "--history", f"{60 + self.data.generation}d")
 
     @property
     def is_over(self) -> bool:
