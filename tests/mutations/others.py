@@ -288,12 +288,9 @@ ROWS = (
     mutation(
         "a history of which the ingest was stopped is noted as in",
         "law 6",
-        JOBS_PY,
+        "beepgpt/up/run.py",
         "tests/up/test_folder.py",
-        (
-            "if job.status or self._stop():",
-            "if job.status:",
-        ),
+        ("data.note(begun=self._fingerprint)", "data.note(begun=self._fingerprint, history=self._fingerprint)"),
     ),
     mutation(
         "a history whose ingest somebody ended is taken for whole",
