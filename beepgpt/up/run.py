@@ -164,6 +164,8 @@ class LiveRun:
         if data.generation != COLLECTED:
             building.build()
             self._wait_until_read()
+        if self.stop():
+            raise RunStopped("the next generation is not whole yet")
         self._stop_services()
         building.append_rest()
         data.swap(history=self._fingerprint or data.history or "", rules=asdict(plan.settings.rules), rebuilt=self._asked)

@@ -300,6 +300,30 @@ ROWS = (
         ("if job.status or self._stop():", "if job.fault or self._stop():"),
     ),
     mutation(
+        "what was read of another history is taken for the one that is asked for",
+        "law 6",
+        FOLDER_PY,
+        "tests/up/test_generations.py::test_what_was_read_of_a_history_stays_until_its_generation_is_live",
+        ("            self.clear_next()\n", ""),
+    ),
+    mutation(
+        "a copy has what is built of a next generation",
+        "law 6",
+        BACKUP_PY,
+        BACKUP,
+        (" and not is_of_next(each))", ")"),
+    ),
+    mutation(
+        "conversations that a forgotten message began stay in the alert store",
+        "law 9",
+        "beepgpt/alerts/forgetting.py",
+        "tests/forgetting/test_forget_files.py::test_conversations_that_a_forgotten_message_began_leave_the_alert_store",
+        (
+            "forgotten.has_message(channel, ts_text(int(at)) if at.isdigit() else at)",
+            "(at.isdigit() and forgotten.has_message(channel, ts_text(int(at))))",
+        ),
+    ),
+    mutation(
         "what comes while the next generation is built is in it twice",
         "law 6",
         REBUILDING_PY,

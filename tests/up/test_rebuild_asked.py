@@ -20,6 +20,7 @@ from beepgpt.runtime.workers import Stop
 from beepgpt.up.folder import DataFolder
 from beepgpt.up.jobs import EndedJob
 from beepgpt.up.plan import UpPlan, variables_of
+from beepgpt.up.rebuilding import NextGeneration
 from beepgpt.up.run import FIRST_MODEL, LiveRun
 from beepgpt.up.status import StatusWatch
 from beepgpt.web.status_page import verdict_of
@@ -155,3 +156,15 @@ def test_it_ends_where_nothing_can_go_on(tmp_path: Path, monkeypatch: pytest.Mon
     data = begun(tmp_path, rules=asdict(Rules()) | {"spec": "0123456789ab"})
     with pytest.raises(RunStopped, match="the disk is full"):
         failing(data, monkeypatch).run()
+
+
+def test_who_asks_it_to_stop_while_it_builds_gets_no_half_of_a_generation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Though its training ended as asked, which is no fault."""
+    data = begun(tmp_path)
+    run = failing(data, monkeypatch)
+    monkeypatch.setattr(NextGeneration, "write_log", lambda *_: None)
+    monkeypatch.setattr(NextGeneration, "build", lambda *_: setattr(run.stop, "signal", 15))
+
+    with pytest.raises(RunStopped):
+        run._rebuild()
+    assert data.generation == 1 and list(run.services) == ["ingest", "examples"]
