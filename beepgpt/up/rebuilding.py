@@ -16,6 +16,7 @@ from beepgpt.connectors.log import Log, OutgoingRecord
 from beepgpt.conversations.record_order import timed_record
 from beepgpt.errors import RunStopped
 from beepgpt.folders import make_folder
+from beepgpt.runtime.recovery import noted_in
 from beepgpt.up.children import free_port
 from beepgpt.up.enough import ExamplesSoFar
 from beepgpt.up.jobs import TRAINING, Jobs
@@ -52,6 +53,14 @@ class NextGeneration:
         self._bring_model()
         if self._plan.data.has_model:
             self._catch_up("score")
+
+    def is_passed(self) -> bool:
+        """Whether the live log is past the time from which `score` scores here: whoever has read that log has scored all from before."""
+        began = noted_in(self._plan.data.recovery("score"), "started_at")
+        due = 0 if began is None else began + (self._live.data.rules or {})["lateness"]
+        records = self._log.records(self._live.data.topic_name("events"), starts=self._read_to)
+        items = (timed_record(record.value or b"", "") for _, record in records)
+        return began is None or any(each.is_heartbeat and (each.t or 0) >= due for each in items)
 
     def append_rest(self) -> None:
         """Append what came to the live log since, in the order of time. Nobody writes there any more."""

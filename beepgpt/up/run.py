@@ -37,6 +37,8 @@ FIGURES_EVERY = 3_600.0
 """Seconds between two computations of the live figures."""
 BEGINNING = 3.0
 """Seconds after which a history is begun once live events are collected: more than two clocks differ, and than it leaves out at its end."""
+REPORTED = 5.0
+"""Seconds after which each command has said again how much it has left to read."""
 FIRST_MODEL = "first model"
 """What making one of an export is called."""
 
@@ -163,7 +165,7 @@ class LiveRun:
         building.write_log(history)
         if data.generation != COLLECTED:
             building.build()
-            self._wait_until_read()
+            self._wait_until_read(building)
         if self.stop():
             raise RunStopped("the next generation is not whole yet")
         self._stop_services()
@@ -179,12 +181,19 @@ class LiveRun:
             return ("ingest",)
         return ORDER if self.plan.data.has_model else ("ingest", "examples")
 
-    def _wait_until_read(self) -> None:
-        """Return once what runs has read all, or doesn't for a while: points from before the next `score` began are this one's to score."""
-        until = time.monotonic() + PATIENCE
+    def _wait_until_read(self, building: NextGeneration) -> None:
+        """Return once all from before the next `score` began is read, or isn't for a while: it is for those that run now to alert to it."""
+        until = time.monotonic() + 2 * PATIENCE
         readers = [service for name, service in self.services.items() if name != "ingest"]
-        while not self.stop() and time.monotonic() < until and not all(has_caught_up(each.port) for each in readers):
-            time.sleep(STOP_WITHIN)
+
+        def wait_for(is_so: Callable[[], bool]) -> None:
+            while not is_so() and not self.stop() and time.monotonic() < until:
+                time.sleep(STOP_WITHIN)
+
+        if readers:
+            wait_for(building.is_passed)
+            time.sleep(REPORTED)
+            wait_for(lambda: all(has_caught_up(each.port) for each in readers))
 
     def _wait_for_beginning(self) -> None:
         """Return once the live log has begun, and a history that is read from now on surely ends behind its beginning."""

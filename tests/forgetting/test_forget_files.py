@@ -324,7 +324,8 @@ def test_conversations_that_a_forgotten_message_began_leave_the_alert_store(tmp_
         )
     store.close()
 
-    (person := NOBODY.with_names(["U9"])).found = found = set()
+    found: set[tuple[str, str]] = set()
+    (person := NOBODY.with_names(["U9"])).found = found
     forget_in_store(path, person, 7, apply=False)
     assert found == {("C1", AT)}
     forget_in_store(path, NOBODY.with_names(messages=found), 7, apply=True)

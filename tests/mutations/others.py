@@ -345,6 +345,13 @@ ROWS = (
         ("        rest.sort(key=itemgetter(0))\n", ""),
     ),
     mutation(
+        "a generation is live before the one before it has scored what is its own to score",
+        "law 6",
+        REBUILDING_PY,
+        ASKED,
+        ("(each.t or 0) >= due", "(each.t or 0) >= began"),
+    ),
+    mutation(
         "a rebuild that fails takes along what runs",
         "law 6",
         "beepgpt/up/run.py",

@@ -12,10 +12,12 @@ import pytest
 
 from beepgpt.commands.up_begun import check_begun
 from beepgpt.config.settings import Settings, read_settings
-from beepgpt.connectors.log import TopicSpec
+from beepgpt.connectors.log import OutgoingRecord, TopicSpec
 from beepgpt.connectors.sqlite.log import SqliteLog
-from beepgpt.conversations.rules import HOUR, Rules
+from beepgpt.conversations.record_order import heartbeat_record
+from beepgpt.conversations.rules import HOUR, SECOND, Rules
 from beepgpt.errors import BadCommand, RunStopped
+from beepgpt.runtime.recovery import NOTE
 from beepgpt.runtime.workers import Stop
 from beepgpt.up.folder import DataFolder
 from beepgpt.up.jobs import EndedJob
@@ -168,3 +170,19 @@ def test_who_asks_it_to_stop_while_it_builds_gets_no_half_of_a_generation(tmp_pa
     with pytest.raises(RunStopped):
         run._rebuild()
     assert data.generation == 1 and list(run.services) == ["ingest", "examples"]
+
+
+def test_what_runs_scores_all_from_before_the_next_generation_does(tmp_path: Path):
+    """A point is made once a heartbeat is past it by the allowed lateness, of 5 seconds."""
+    data, at = begun(tmp_path), 1_690_360_260_000_000
+    run = LiveRun(plan_of(data), Stop())
+    building = NextGeneration(run.plan, run.jobs, run.log)
+    assert building.is_passed(), "nothing is scored there"
+
+    (note := data.next.recovery("score") / NOTE).parent.mkdir(parents=True)
+    note.write_text(f'{{"started_at": {at}}}')
+    with run.log.writer("slack.events") as writer:
+        for seconds, is_passed in ((0, False), (4, False), (5, True)):
+            writer.send([OutgoingRecord(None, heartbeat_record(at + seconds * SECOND), (), 0)])
+            writer.flush()
+            assert building.is_passed() == is_passed
