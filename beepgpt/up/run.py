@@ -187,12 +187,13 @@ class LiveRun:
         readers = [service for name, service in self.services.items() if name != "ingest"]
 
         def wait_for(is_so: Callable[[], bool]) -> None:
-            while not is_so() and not self.stop() and time.monotonic() < until:
+            while not self.stop() and time.monotonic() < until and not is_so():
                 time.sleep(STOP_WITHIN)
 
         if readers:
             wait_for(building.is_passed)
-            time.sleep(REPORTED)
+            reported = time.monotonic() + REPORTED
+            wait_for(lambda: time.monotonic() >= reported)
             wait_for(lambda: all(has_caught_up(each.port) for each in readers))
 
     def _wait_for_beginning(self) -> None:
