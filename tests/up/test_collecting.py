@@ -89,7 +89,7 @@ def test_what_is_said_while_a_history_is_read_is_neither_lost_nor_late(tmp_path:
             assert run.stop() == 0, run.said
         events = list(slack.events)
 
-    assert "generation: " in run.said and not (data / "history").exists()
+    assert "next log: " in run.said and not (data / "history").exists()
     assert not [name for name in log.topics() if name.endswith(".0")]
     assert values_on(log, "slack.late") == values_on(log, "slack.dead-letters") == []
     stream = [each for each in records_in_export(export) if deleted.encode() not in each]
