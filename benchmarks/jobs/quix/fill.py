@@ -6,7 +6,8 @@ import os
 import sys
 
 import orjson
-from quixstreams import Application
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
 
 
 def key_of(line: bytes) -> bytes:
@@ -17,10 +18,16 @@ def key_of(line: bytes) -> bytes:
 
 def main(source: str, topic: str) -> None:
     """All of it, acknowledged."""
-    app = Application(broker_address=os.environ["KAFKA_BOOTSTRAP_SERVERS"], loglevel="WARNING")
-    with open(source, "rb") as lines, app.get_producer() as producer:
+    servers = {"bootstrap.servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"]}
+    admin = AdminClient(servers)
+    admin.create_topics([NewTopic(topic, 1)])[topic].result()
+    producer = Producer(servers)
+    with open(source, "rb") as lines:
         for line in lines:
-            producer.produce(topic=topic, key=key_of(line), value=line.rstrip(b"\n"))
+            producer.produce(topic, line.rstrip(b"\n"), key_of(line))
+            producer.poll(0)
+    if left := producer.flush(60):
+        sys.exit(f"{left} records were not acknowledged")
 
 
 if __name__ == "__main__":
