@@ -13,7 +13,7 @@ from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.errors import BadCommand
 from beepgpt.forgetting.kinds import found_in, place_of
 from beepgpt.forgetting.records import Cleaning, Removal
-from beepgpt.forgetting.stores import check_stopped
+from beepgpt.forgetting.stores import check_stopped, made_by_up
 from beepgpt.forgetting.topics import clean_topic, topics_to_clean
 from beepgpt.runtime.forgotten import locked_list, new_list, read_forgotten, write_forgotten
 from beepgpt.runtime.places import is_topic, log_of, topic_of
@@ -106,7 +106,8 @@ def _all(job: ForgetJob, cleaning: Cleaning, progress: Callable[[str], None]) ->
                 if at not in topics:
                     topics.add(at)
                     progress(at)
-                    yield clean_topic(log, topic, cleaning, drop=job.drop).of(at, "topic")
+                    found = clean_topic(log, topic, cleaning, drop=job.drop).of(at, "topic")
+                    yield made_by_up(found, folder_of(place)) if place.startswith(SQLITE) else found
             continue
         if not (path := place_of(Path(place))).exists():
             continue  # it was deleted with a place before it
@@ -118,7 +119,7 @@ def _all(job: ForgetJob, cleaning: Cleaning, progress: Callable[[str], None]) ->
             progress(str(each))
             if kind is not None:
                 linked = _hard_links(each)
-                found = kind.clean(each, cleaning).of(str(each), kind.name)
+                found = made_by_up(kind.clean(each, cleaning).of(str(each), kind.name), each)
                 if found.found and linked:
                     hint = f"{linked:,} files have other names (hard links), which keep the old content: name these, too"
                     found = replace(found, rebuild=f"{found.rebuild}; {hint}" if found.rebuild else hint)

@@ -217,11 +217,31 @@ def delete_cluster_store(path: Path, cleaning: Cleaning) -> Removal:
 # The folder of `beepgpt up`
 
 
+MADE_BY_UP = {
+    "recovery store": "beepgpt up --data {}",
+    "topic": "beepgpt up --data {}",
+    "model": "beepgpt up --data {} --rebuild",
+    "page": "",
+    "records": "",
+}
+"""By the kind of what stands in a folder of `beepgpt up`: how it is made anew; empty: it is not, or by itself."""
+
+
+def up_folder_of(path: Path) -> Path | None:
+    """The folder of `beepgpt up` that a path is, or is in."""
+    return next((folder for folder in (path, *path.parents) if (folder / UP_NOTE).exists()), None)
+
+
 def check_stopped(path: Path) -> None:
-    """Raise StoreInUse if a `beepgpt up` runs on a folder that this path is, or is in: what it starts again would have the store."""
-    for folder in (path, *path.parents):
-        if (folder / UP_NOTE).exists():
-            os.close(lock(folder, StoreInUse(f"{folder}: `beepgpt up` runs on it: stop it first, and give the same command again")))
+    """Raise StoreInUse if a `beepgpt up` runs on the folder that a path is, or is in: what it starts again would have the store."""
+    if (folder := up_folder_of(path)) is not None:
+        os.close(lock(folder, StoreInUse(f"{folder}: `beepgpt up` runs on it: stop it first, and give the same command again")))
+
+
+def made_by_up(found: Removal, path: Path) -> Removal:
+    """What was found at a path: in a folder of `beepgpt up` that makes it anew, not the command that it starts."""
+    folder = up_folder_of(path.resolve()) if found.rebuild and found.kind in MADE_BY_UP else None
+    return found if folder is None else replace(found, rebuild=MADE_BY_UP[found.kind].format(folder))
 
 
 def clean_up_note(path: Path, cleaning: Cleaning) -> Removal:

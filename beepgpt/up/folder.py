@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from beepgpt.connectors.log import Log, folder_place
+from beepgpt.connectors.log import SQLITE, Log, folder_place
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.conversations.rules import Rules, in_words
 from beepgpt.errors import BadCommand, RunStopped
@@ -140,9 +140,10 @@ class DataFolder:
         """Raise BadCommand if what is here was made with another list of the forgotten."""
         for note in (self.recovery(name) / NOTE for name in ("examples", "score")):
             if note.exists() and orjson.loads(note.read_bytes()).get("forgotten") != (None if forgotten is None else forgotten.digest):
+                brokers = "" if self.log.startswith(SQLITE) else f" --from {self.log} --drop"
                 raise BadCommand(
-                    f"--data {self.path}: the list of the forgotten has changed since: give `beepgpt forget` with the same names once more,"
-                    f" with --from {self.path}"
+                    f"--data {self.path}: the list of the forgotten (run.forgotten) has changed since. What is on it is to be removed here,"
+                    f" too: beepgpt forget --from {self.path}{brokers} --yes, with the same settings; then start it again"
                 )
 
     @property

@@ -9,7 +9,7 @@ import pytest
 
 from beepgpt.alerts.store import AlertStore
 from beepgpt.config.settings import read_settings
-from beepgpt.connectors.log import TopicSpec, folder_place
+from beepgpt.connectors.log import OutgoingRecord, TopicSpec, folder_place
 from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.errors import BeepGPTError
 from beepgpt.forgetting.run import ForgetJob, run_forget
@@ -64,3 +64,24 @@ def test_where_something_is_in_use_nothing_is_changed(tmp_path: Path, use: Calla
         assert not listed.exists() and event.read_bytes() == EVENT
     run_forget(job)
     assert listed.exists() and event.read_bytes() == b""
+
+
+def test_what_up_made_is_made_anew_by_up(tmp_path: Path):
+    """Not by the commands that it runs; how a model is made without them is said, too, since the nights keep what was fitted to them."""
+    live = tmp_path / "live"
+    os.close(DataFolder(live).take())
+    log = SqliteLog(folder_place(str(live / "log")))
+    log.create([TopicSpec("slack.predictions", 1, {"cleanup.policy": "compact"})])
+    with log.writer("slack.predictions") as writer:
+        writer.send([OutgoingRecord(b"C1:1", b'{"id":"a","channel":"C1","how":"reply","people":[{"user":"U9"}]}', (), 0, 1)])
+        writer.flush()
+    (live / "model").mkdir()
+    (live / "model" / "model.json").write_text('{"kind": "local"}')
+    settings = read_settings(environ={"BEEPGPT_RUN__FORGOTTEN": str(tmp_path / "forgotten.json")})
+
+    def made_by(place: str) -> dict[str, str]:
+        found = run_forget(ForgetJob([place], settings, people=["U9"]))["places"]
+        return {each["kind"]: each["rebuild"] for each in found if each["rebuild"]}
+
+    assert made_by(str(live)) == {"topic": f"beepgpt up --data {live}", "model": f"beepgpt up --data {live} --rebuild"}
+    assert made_by(f"{log.place}/slack.predictions") == {"topic": f"beepgpt up --data {live}"}

@@ -45,7 +45,7 @@ def test_what_was_made_with_other_settings_or_another_list_is_seen_at_the_start(
 
     changed = folder.difference(Rules(workspace="other", horizon=4 * HOUR))
     assert changed == "workspace was acme and is other, horizon was 1 day and is 4 hours" and folder.difference(first) == ""
-    with pytest.raises(BadCommand, match=r"the list of the forgotten has changed since: .* --from "):
+    with pytest.raises(BadCommand, match=rf"has changed since\. .*: beepgpt forget --from {folder.path} --yes, with"):
         folder.check_list(Forgotten(b"salt").with_names(people=["U1"]))
 
 
