@@ -28,6 +28,8 @@ PAGE = 999
 OPEN = "apps.connections.open"
 """The method that opens a connection of Socket Mode, by the app's own token."""
 RATE_LIMITED = "rate limited"
+NO_CONNECTION = "no connection"
+"""How the words begin that `try_once` returns where Slack can't be reached."""
 TOO_OLD_TO_ASK = 30.0
 """Seconds for one response of the Web API."""
 DEAD = {
@@ -54,7 +56,7 @@ def why_unreachable(error: Exception) -> str:
     """
     reason = getattr(error, "reason", error)
     said = getattr(reason, "strerror", None) or str(reason)
-    return f"no connection: {said[:1].lower()}{said[1:]}" if isinstance(error, OSError) and said else f"{type(error).__name__}: {error}"
+    return f"{NO_CONNECTION}: {said[:1].lower()}{said[1:]}" if isinstance(error, OSError) and said else f"{type(error).__name__}: {error}"
 
 
 class CallStopped(Exception):
