@@ -108,6 +108,6 @@ def test_a_history_that_somebody_else_ended_is_not_in(tmp_path: Path, monkeypatc
     ends = {"topics": 0, "history": 143}  # a kill of the real process would have to meet it within its second
     monkeypatch.setattr(run, "_once", lambda name, *arguments, **how: EndedJob(0.0, "ingest", ends[name], ["stopped"]))
 
-    with pytest.raises(RunStopped, match="history: beepgpt ingest ended with status 143, and said last: stopped"):
+    with pytest.raises(RunStopped, match="history: beepgpt ingest was stopped, and said last: stopped"):
         run.run()
     assert folder.history is None
