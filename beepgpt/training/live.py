@@ -356,8 +356,10 @@ class SayPair:
     """Says when a running command takes up another model or threshold, and warns of a newer model that waits for its validation."""
 
     def __init__(self, folder: Path, what: str, in_use: Callable[[], tuple[str, float]], say: Callable[..., None]) -> None:
-        """`folder`: of the live pair; `what` goes by the threshold; `in_use`: the model's name, and the threshold; `say`: called with a line,
-        and its fields by name."""
+        """`folder`: of the live pair; `what` goes by the threshold; `in_use`: the model's name, and the threshold.
+
+        `say`: called with a line, and its fields by name.
+        """
         self._folder, self._what, self._in_use, self._say = folder, what, in_use, say
         self._pair, self._newer = in_use(), newer_beside(folder)
 

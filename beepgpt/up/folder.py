@@ -14,7 +14,7 @@ import orjson
 from beepgpt.connectors.log import SQLITE, Log, folder_place
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.conversations.rules import Rules, in_words
-from beepgpt.errors import BadCommand, RunStopped
+from beepgpt.errors import BadCommand, RunStopped, cannot_write
 from beepgpt.folders import UP_NOTE, make_folder, replace_private
 from beepgpt.locks import lock
 from beepgpt.runtime.places import check_names_folder
@@ -116,7 +116,10 @@ class DataFolder:
 
         Raises BadCommand if another `up` has it.
         """
-        make_folder(self.path)
+        try:
+            make_folder(self.path)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
         held = lock(self.path, BadCommand(f"--data {self.path}: another `beepgpt up` runs on it: stop that one first"))
         self.path.chmod(0o700)
         if not (self.path / UP_NOTE).exists():

@@ -84,7 +84,7 @@ def test_score_and_alert_follow_a_pair(broker: Broker | GivenBroker, tmp_path: P
         wait_until(lambda: alerts.exists() and alerts.read_text().endswith("\n"), "somebody is alerted", said=lambda: alerting.said)
         assert f'model="{second.name}",threshold="0.01"' in in_use()
         assert f'model="{second.name}",' in in_use(0) and 'threshold="0.01"' in in_use(0)
-        keep({"threshold": 0.02, "why": "…"}, second, [second.name])
+        keep({"threshold": 0.02, "why": "…"}, second, [second.name], stays=True)
         wait_until(lambda: 'threshold="0.02"' in in_use(), "a rehearsal's threshold is taken", said=in_use)
         both = ((scoring, "its figures"), (alerting, "alerts"))
         lines = [

@@ -138,7 +138,7 @@ def test_what_is_taken_up_is_said_once(tmp_path: Path, capsys: pytest.CaptureFix
     words = f"model {second.name} with threshold 70 % for alerts, in place of {first.name} with 30 %\n"
     assert re.fullmatch(r"From 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC on: " + re.escape(words), capsys.readouterr().err)
 
-    keep({"threshold": 0.6, "why": "…"}, second, [second.name])
+    keep({"threshold": 0.6, "why": "…"}, second, [second.name], stays=True)
     lines: list[str] = []
     configure("warning", "json", lines.append, whole=True)
     try:
@@ -156,12 +156,12 @@ def test_the_threshold_in_use_is_that_of_the_live_pair_and_follows_what_a_rehear
     thresholds = LiveThresholds(tmp_path, every=0)
     assert (thresholds.current, thresholds.model, thresholds(first.name)) == (0.3, first.name, 0.3)
 
-    keep({"threshold": 0.25, "why": "…"}, first, [first.name])
+    keep({"threshold": 0.25, "why": "…"}, first, [first.name], stays=True)
     assert (thresholds(first.name), thresholds.current, thresholds("")) == (0.25, 0.25, 0.25)
     second = pair(tmp_path, 2, 0.7)
     assert (thresholds.current, thresholds.model, thresholds("")) == (0.7, second.name, 0.7), "before any of its predictions came"
     assert (thresholds(first.name), thresholds(second.name)) == (0.25, 0.7)
-    keep({"threshold": 0.6, "why": "…"}, second, [second.name])
+    keep({"threshold": 0.6, "why": "…"}, second, [second.name], stays=True)
     assert (thresholds.current, thresholds(second.name), thresholds(first.name)) == (0.6, 0.6, 0.25)
 
 
@@ -170,7 +170,7 @@ def test_files_are_looked_at_now_and_then_alone(tmp_path: Path):
     first = pair(tmp_path, 1, 0.3)
     thresholds = LiveThresholds(tmp_path, every=3600)
     assert thresholds(first.name) == 0.3
-    keep({"threshold": 0.25, "why": "…"}, first, [first.name])
+    keep({"threshold": 0.25, "why": "…"}, first, [first.name], stays=True)
     assert thresholds(first.name) == 0.3
 
 

@@ -10,7 +10,7 @@ import pytest
 from beepgpt.config.settings import read_settings
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.conversations.rules import HOUR, Rules
-from beepgpt.errors import BadCommand, RunStopped
+from beepgpt.errors import BadCommand, CannotWrite, RunStopped
 from beepgpt.runtime.recovery import NOTE
 from beepgpt.runtime.workers import Stop
 from beepgpt.simulation.workspace import Plan, write_export
@@ -31,6 +31,8 @@ def test_a_folder_has_one_owner(tmp_path: Path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(BadCommand, match="holds files that are not of `beepgpt up`"):
         DataFolder(tmp_path).check_own()
+    with pytest.raises(CannotWrite, match=r"/proc/live: can't be written .*: check the folder and its permissions, or name another"):
+        DataFolder(Path("/proc/live")).take()
 
 
 def test_what_was_made_with_other_settings_or_another_list_is_seen_at_the_start(tmp_path: Path):
