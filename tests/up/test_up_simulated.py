@@ -64,7 +64,7 @@ def planned(since: int, until: int) -> dict[str, tuple[str, str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_day_s_life_with_kills_loses_nothing_and_alerts_nobody_twice(tmp_path: Path):
     """From nothing to an alert, its outcome and a night's training, all on the page; each command is killed meanwhile.
 
