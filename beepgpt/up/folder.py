@@ -11,11 +11,11 @@ from typing import Any
 
 import orjson
 
-from beepgpt.connectors.log import Log, folder_place
+from beepgpt.connectors.log import SQLITE, Log, folder_place
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.conversations.rules import Rules, in_words
-from beepgpt.errors import BadCommand, RunStopped
-from beepgpt.folders import make_folder, replace_private
+from beepgpt.errors import BadCommand, RunStopped, cannot_write
+from beepgpt.folders import UP_NOTE, make_folder, replace_private
 from beepgpt.locks import lock
 from beepgpt.runtime.places import check_names_folder
 from beepgpt.runtime.recovery import NOTE
@@ -28,8 +28,6 @@ INDEX = "index.html"
 """The page that `beepgpt try` makes."""
 FROM_SLACK = "slack"
 """In place of an export's fingerprint: the history that Slack itself has."""
-STATE = "up.json"
-"""By which a data folder is known, and whether its history is in."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ class DataFolder:
     def check_own(self) -> None:
         """Raise BadCommand if something else stands there."""
         check_names_folder("--data", self.path)
-        if self.path.is_dir() and not (self.path / STATE).exists() and any(self.path.iterdir()):
+        if self.path.is_dir() and not (self.path / UP_NOTE).exists() and any(self.path.iterdir()):
             raise BadCommand(f"--data {self.path}: holds files that are not of `beepgpt up`: name an empty folder, or a new one")
 
     def take(self) -> int:
@@ -118,11 +116,14 @@ class DataFolder:
 
         Raises BadCommand if another `up` has it.
         """
-        make_folder(self.path)
+        try:
+            make_folder(self.path)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
         held = lock(self.path, BadCommand(f"--data {self.path}: another `beepgpt up` runs on it: stop that one first"))
         self.path.chmod(0o700)
-        if not (self.path / STATE).exists():
-            replace_private(self.path / STATE, b"{}\n")
+        if not (self.path / UP_NOTE).exists():
+            replace_private(self.path / UP_NOTE, b"{}\n")
         return held
 
     def difference(self, rules: Rules) -> str:
@@ -142,9 +143,10 @@ class DataFolder:
         """Raise BadCommand if what is here was made with another list of the forgotten."""
         for note in (self.recovery(name) / NOTE for name in ("examples", "score")):
             if note.exists() and orjson.loads(note.read_bytes()).get("forgotten") != (None if forgotten is None else forgotten.digest):
+                brokers = "" if self.log.startswith(SQLITE) else f" --from {self.log} --drop"
                 raise BadCommand(
-                    f"--data {self.path}: the list of the forgotten has changed since: give `beepgpt forget` with the same names once more,"
-                    f" with --from {self.path}"
+                    f"--data {self.path}: the list of the forgotten (run.forgotten) has changed since. What is on it is to be removed here,"
+                    f" too: beepgpt forget --from {self.path}{brokers} --yes, with the same settings; then start it again"
                 )
 
     @property
@@ -175,10 +177,10 @@ class DataFolder:
         None: it is no longer so. All of it is noted at once, or nothing.
         """
         kept = {name: value for name, value in (self._state() | state).items() if value is not None}
-        replace_private(self.path / STATE, orjson.dumps(kept, option=orjson.OPT_APPEND_NEWLINE))
+        replace_private(self.path / UP_NOTE, orjson.dumps(kept, option=orjson.OPT_APPEND_NEWLINE))
 
     def _state(self) -> dict[str, Any]:
-        return dict(orjson.loads((self.path / STATE).read_bytes()))
+        return dict(orjson.loads((self.path / UP_NOTE).read_bytes()))
 
     def choose_log(self, place: str | None) -> None:
         """Note where the log is to be, at the first start; later ones may leave it out. Raises BadCommand where it is another one."""

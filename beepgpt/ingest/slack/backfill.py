@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from beepgpt import clock
 from beepgpt.connectors.log import OutgoingRecord
+from beepgpt.connectors.slack.scopes import manifest_of
 from beepgpt.conversations.events import MOVED, micros, ts_text
 from beepgpt.conversations.rules import DAY
 from beepgpt.ingest.slack.connections import Connections
@@ -275,7 +276,8 @@ class Backfill:
         if why == UNKNOWN and others:
             log.warning(
                 "Slack does not describe a channel, so that nobody can say whether it is public: its events are left out. If it is to be"
-                " followed, give the app the scope groups:read (config/slack-app.yaml has it), install it again, and invite it there",
+                " followed, give the app the scope groups:read (%s has it), install it again, and invite it there",
+                manifest_of(),
                 extra={"channel": channel, "why": code, "events": len(others)},
             )
         for each in others:
