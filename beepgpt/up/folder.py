@@ -233,7 +233,7 @@ class DataFolder:
     def pages(self) -> dict[str, tuple[str, Path]]:
         """The pages that are there, by their places in the folder: what each is called (empty where others lead to it), and its file."""
         found = {str(each.relative_to(self.path)): ("", each) for each in self.first.rglob("*.html")}
-        named = {self.outcomes_page: "What became of predictions", self.first / INDEX: "The verdict on the export, from which it began"}
+        named = {self.outcomes_page: "What became of predictions", self.first / INDEX: "The verdict on the history with which it began"}
         for path, title in named.items():
             if path.exists():
                 found[str(path.relative_to(self.path))] = (title, path)

@@ -202,7 +202,7 @@ def test_what_slack_refuses_is_said(tmp_path: Path):
             each["is_member"] = False
         server.scopes += ",channels:history"
         nowhere = history(server, tmp_path / "nowhere")
-        assert nowhere.returncode == 1 and "invite it to some" in nowhere.stderr
+        assert nowhere.returncode == 1 and "in no channel: /invite @BeepGPT in those" in nowhere.stderr
         tokenless = history(server, tmp_path / "tokenless", BEEPGPT_SLACK__BOT_TOKEN="")
         assert tokenless.returncode == 2 and "slack.bot_token is missing" in tokenless.stderr
         foreign = history(server, tmp_path)
