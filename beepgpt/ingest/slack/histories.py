@@ -149,7 +149,7 @@ class HistoryReader:
         console.print(LIMITS)
         least = about(self._web.seconds_for("conversations.history", 2 * left))
         threads = f"a minute more for every {self._web.per_minute:,} threads"
-        console.print(f"From {begins} to {ends}: the {histories(left)} to be read, {least} and {threads}{there}.")
+        console.print(f"From {begins} to {ends}: the {histories(left)} to be read, {least}, and {threads}{there}.")
 
     def _listed(self) -> tuple[dict[str, dict[str, Any]], list[str]]:
         """The channels that are wanted, as Slack describes them, and those that are to be read; what the folder has of others is removed.
@@ -225,21 +225,22 @@ class HistoryReader:
         from beepgpt.connectors.slack.live import thread
 
         name, found = self._names[channel], dict[str, bytes]()
+        then = f"; then {counted(left, 'more channel')}" if left else ""
         roots: set[str] = set()
         for message in self._web.pages("conversations.history", "messages", **self._asked(channel)):
             self._keep(found, channel, message)
             if message.get("thread_ts") and message.get("reply_count") != 0:
                 roots.add(str(message["thread_ts"]))
-            self._say(lambda: f"{name}: {len(found):,} messages so far; then {counted(left, 'more channel')}")
+            self._say(lambda: f"{name}: {len(found):,} messages so far{then}")
         for threads, root in zip(range(len(roots) - 1, -1, -1), sorted(roots), strict=True):
             for message in thread(self._web, channel, root, since=ts_text(self._folder.since)):
                 self._keep(found, channel, message)
-            self._say(partial(self._threads_left, name, threads, left))
+            self._say(partial(self._threads_left, name, threads, then))
         return found
 
-    def _threads_left(self, name: str, threads: int, channels: int) -> str:
+    def _threads_left(self, name: str, threads: int, then: str) -> str:
         seconds = about(self._web.seconds_for("conversations.replies", threads))
-        return f"{name}: {counted(threads, 'thread')} still to be read, {seconds}; then {counted(channels, 'more channel')}"
+        return f"{name}: {counted(threads, 'thread')} still to be read, {seconds}{then}"
 
     def _asked(self, channel: str) -> dict[str, Any]:
         return {"channel": channel, "oldest": ts_text(self._folder.since), "latest": ts_text(self._folder.until), "inclusive": True}
