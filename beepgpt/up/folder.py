@@ -226,8 +226,10 @@ class DataFolder:
             log.delete(name)
         for folder in (old.recovery(""), old.model):
             shutil.rmtree(folder, ignore_errors=True)
-        if unused != self.generation + 1:  # else its history is read on
+        if unused != self.generation + 1:  # else its history is read on, and the figures are the live one's
             shutil.rmtree(old.fetched, ignore_errors=True)
+            for page in (self.outcomes_page, self.outcomes_report):
+                page.unlink(missing_ok=True)
         self.note(unused=None)
 
     def pages(self) -> dict[str, tuple[str, Path]]:

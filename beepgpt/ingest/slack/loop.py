@@ -83,8 +83,8 @@ class SlackFigures(Collector):
 
     counts: Callable[[], Mapping[str, int]]
     gauges: Callable[[], Mapping[str, float]]
-    """`connected`, `channels` (that are followed, once they are listed), `gaps` (channels to backfill), `catching_up` (seconds that this takes), `threads` (to be read again), `waiting` (held
-    events), `last_event` (seconds since 1970), `ahead`."""
+    """`connected`, `channels` (that are followed, once they are listed), `gaps` (channels to backfill), `catching_up` (seconds that this
+    takes), `threads` (to be read again), `waiting` (held events), `last_event` (seconds since 1970), `ahead`."""
     types: Callable[[], Mapping[str, int]] = dict
     calls: Callable[[], Mapping[tuple[str, str], int]] = dict
     """Calls of Slack's Web API, by method and result."""
