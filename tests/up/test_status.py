@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from beepgpt.alerts.decisions import OF_POINTS
 from beepgpt.alerts.store import AlertStore
 from beepgpt.config.settings import read_settings
 from beepgpt.ingest.slack.loop import SlackFigures, SlackPulse
@@ -19,6 +20,7 @@ from beepgpt.runtime.workers import Stop
 from beepgpt.up.folder import DataFolder
 from beepgpt.up.run import FIRST_MODEL, TRAINING, LiveRun, UpPlan
 from beepgpt.up.status import Seen, StatusWatch
+from beepgpt.web.pages import REASONS
 from beepgpt.web.status_page import verdict_of
 from tests.support import MONDAY_AT_TEN
 from tests.support.ports import free_ports
@@ -106,6 +108,13 @@ def test_a_training_that_goes_on_is_not_the_next_one(run: LiveRun):
     run.night = now + timedelta(hours=1)  # a first model is trained by day
     found.append(StatusWatch(run).values()["night"])
     assert found == [f"now, since {now - timedelta(hours=1):%H:%M}", f"{now + timedelta(hours=1):%a %H:%M}"]
+
+
+def test_the_docs_have_the_name_of_every_reason():
+    """So that who reads one can look it up."""
+    docs = Path("docs/alerts.md").read_text()
+    assert [each for each in REASONS if f"`{each.replace(' ', '_')}`" not in docs] == []
+    assert [each for each in OF_POINTS if each.replace("_", " ") not in REASONS] == []
 
 
 def test_why_nobody_is_alerted_is_in_the_values(run: LiveRun):
