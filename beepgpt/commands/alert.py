@@ -81,7 +81,8 @@ def print_account(account: Mapping[str, Any], rehearsal: str) -> None:
     """Print the closing account as a table; `rehearsal`: the command that says how sure its shares are."""
     table = account_table()
     for name, count in account["counts"].items():
-        table.add_row(name.replace("_", " ").replace(":", ", "), f"{count:,}")
+        what, _, reason = name.partition(":")  # a reason is called as docs/alerts.md calls it
+        table.add_row(", ".join(filter(None, (what.replace("_", " "), reason))), f"{count:,}")
     console.print(table)
     counts = account["counts"]
     for what, is_known, words in (("answered", "right", "joined the conversation"), ("reacted", "reacted", "reacted to the message")):

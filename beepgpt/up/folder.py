@@ -228,14 +228,16 @@ class DataFolder:
             log.delete(name)
         for folder in (old.recovery(""), old.model):
             shutil.rmtree(folder, ignore_errors=True)
-        if unused != self.generation + 1:  # else its history is read on
+        if unused != self.generation + 1:  # else its history is read on, and the figures are the live one's
             shutil.rmtree(old.fetched, ignore_errors=True)
+            for page in (self.outcomes_page, self.outcomes_report):
+                page.unlink(missing_ok=True)
         self.note(unused=None)
 
     def pages(self) -> dict[str, tuple[str, Path]]:
         """The pages that are there, by their places in the folder: what each is called (empty where others lead to it), and its file."""
         found = {str(each.relative_to(self.path)): ("", each) for each in self.first.rglob("*.html")}
-        named = {self.outcomes_page: "What became of predictions", self.first / INDEX: "The verdict on the export, from which it began"}
+        named = {self.outcomes_page: "What became of predictions", self.first / INDEX: "The verdict on the history with which it began"}
         for path, title in named.items():
             if path.exists():
                 found[str(path.relative_to(self.path))] = (title, path)
