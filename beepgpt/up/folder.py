@@ -12,11 +12,11 @@ from typing import Any
 import backoff
 import orjson
 
-from beepgpt.connectors.log import Log, TopicInUse, folder_place
+from beepgpt.connectors.log import SQLITE, Log, TopicInUse, folder_place
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.conversations.rules import Rules, in_words
-from beepgpt.errors import BadCommand, CannotWrite, RunStopped
-from beepgpt.folders import make_folder, replace_private
+from beepgpt.errors import BadCommand, CannotWrite, RunStopped, cannot_write
+from beepgpt.folders import UP_NOTE, make_folder, replace_private
 from beepgpt.locks import lock
 from beepgpt.runtime.places import check_names_folder
 from beepgpt.runtime.recovery import NOTE
@@ -30,8 +30,6 @@ INDEX = "index.html"
 """The page that `beepgpt try` makes."""
 FROM_SLACK = "slack"
 """In place of an export's fingerprint: the history that Slack itself has."""
-STATE = "up.json"
-"""By which a data folder is known, and whether its history is in."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ class DataFolder:
     def check_own(self) -> None:
         """Raise BadCommand if something else stands there."""
         check_names_folder("--data", self.path)
-        if self.path.is_dir() and not (self.path / STATE).exists() and any(self.path.iterdir()):
+        if self.path.is_dir() and not (self.path / UP_NOTE).exists() and any(self.path.iterdir()):
             raise BadCommand(f"--data {self.path}: holds files that are not of `beepgpt up`: name an empty folder, or a new one")
 
     def take(self) -> int:
@@ -120,11 +118,14 @@ class DataFolder:
 
         Raises BadCommand if another `up` has it.
         """
-        make_folder(self.path)
+        try:
+            make_folder(self.path)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
         held = lock(self.path, BadCommand(f"--data {self.path}: another `beepgpt up` runs on it: stop that one first"))
         self.path.chmod(0o700)
-        if not (self.path / STATE).exists():
-            replace_private(self.path / STATE, b"{}\n")
+        if not (self.path / UP_NOTE).exists():
+            replace_private(self.path / UP_NOTE, b"{}\n")
         return held
 
     def difference(self, rules: Rules) -> str:
@@ -143,9 +144,10 @@ class DataFolder:
         """Raise BadCommand if what is here was made with another list of the forgotten."""
         for note in (self.recovery(name) / NOTE for name in ("examples", "score")):
             if note.exists() and orjson.loads(note.read_bytes()).get("forgotten") != (None if forgotten is None else forgotten.digest):
+                brokers = "" if self.log.startswith(SQLITE) else f" --from {self.log} --drop"
                 raise BadCommand(
-                    f"--data {self.path}: the list of the forgotten has changed since: give `beepgpt forget` with the same names once more,"
-                    f" with --from {self.path}"
+                    f"--data {self.path}: the list of the forgotten (run.forgotten) has changed since. What is on it is to be removed here,"
+                    f" too: beepgpt forget --from {self.path}{brokers} --yes, with the same settings; then start it again"
                 )
 
     @property
@@ -186,10 +188,10 @@ class DataFolder:
         None: it is no longer so. All of it is noted at once, or nothing.
         """
         kept = {name: value for name, value in (self._state() | state).items() if value is not None}
-        replace_private(self.path / STATE, orjson.dumps(kept, option=orjson.OPT_APPEND_NEWLINE))
+        replace_private(self.path / UP_NOTE, orjson.dumps(kept, option=orjson.OPT_APPEND_NEWLINE))
 
     def _state(self) -> dict[str, Any]:
-        return dict(orjson.loads((self.path / STATE).read_bytes()))
+        return dict(orjson.loads((self.path / UP_NOTE).read_bytes()))
 
     def choose_log(self, place: str | None) -> None:
         """Note where the log is to be, at the first start; later ones may leave it out. Raises BadCommand where it is another one."""
@@ -249,14 +251,16 @@ class DataFolder:
             _delete(log, name)
         for folder in (old.recovery(""), old.model):
             shutil.rmtree(folder, ignore_errors=True)
-        if unused != self.generation + 1:  # else its history is read on
+        if unused != self.generation + 1:  # else its history is read on, and the figures are the live one's
             shutil.rmtree(old.fetched, ignore_errors=True)
+            for page in (self.outcomes_page, self.outcomes_report):
+                page.unlink(missing_ok=True)
         self.note(unused=None)
 
     def pages(self) -> dict[str, tuple[str, Path]]:
         """The pages that are there, by their places in the folder: what each is called (empty where others lead to it), and its file."""
         found = {str(each.relative_to(self.path)): ("", each) for each in self.first.rglob("*.html")}
-        named = {self.outcomes_page: "What became of predictions", self.first / INDEX: "The verdict on the export, from which it began"}
+        named = {self.outcomes_page: "What became of predictions", self.first / INDEX: "The verdict on the history with which it began"}
         for path, title in named.items():
             if path.exists():
                 found[str(path.relative_to(self.path))] = (title, path)

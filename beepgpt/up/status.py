@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,7 @@ from zoneinfo import ZoneInfo
 import orjson
 
 from beepgpt import clock
-from beepgpt.alerts.by_day import alerts_by_day
-from beepgpt.alerts.database import BadAlertStore
+from beepgpt.alerts.by_day import NoAlerts, alerts_by_day, no_alerts
 from beepgpt.conversations.rules import DAY, SECOND
 from beepgpt.training.live import LiveThresholds, live_in, threshold_in
 from beepgpt.up.children import Service
@@ -42,6 +42,9 @@ COUNTED = {
 """What each command makes, and which of its metrics count that."""
 IN_UTC = re.compile(r"\b(\d{4}-(?:0[1-9]|1[0-2])-[0-3]\d[ T](?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d+)?)?)(?: UTC|Z)\b")
 """A time of UTC that says so."""
+CHANNELS = "beepgpt_slack_channels"
+STEP = re.compile(r"(\d)/(\d) ")
+"""How the line begins with which `beepgpt try` ends a step."""
 
 
 @dataclass
@@ -52,16 +55,26 @@ class Seen:
     """Empty: it is ready."""
     lag: int | None = None
     """Records on its topics that it has not read."""
+    channels: int | None = None
+    """Of Slack's that it follows; None: it follows none, or has not listed them yet."""
+    port: int = 0
+    """By which a process is known: each has another one."""
     counts: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=MINUTE_OF_LOOKS))
-    """How much it had made at each look, since it started; and when that was."""
+    """When each look was, and how much the process had made by then: nothing before its first one."""
+
+    def begin(self, port: int, at: float) -> None:
+        """A process has begun since `at`."""
+        self.port = port
+        self.counts.clear()
+        self.counts.append((at, 0.0))
 
     @property
-    def a_minute(self) -> float | None:
-        """How much it makes in a minute, by the last one; None: it isn't known yet."""
+    def last_minute(self) -> float | None:
+        """How much it made in the last minute; None: it isn't known yet."""
         if len(self.counts) < 2:
             return None
         (since, before), (now, count) = self.counts[0], self.counts[-1]
-        return 60 * (count - before) / (now - since)
+        return (count - before) * min(1.0, 60 / (now - since))
 
 
 class StatusWatch:
@@ -70,6 +83,7 @@ class StatusWatch:
     def __init__(self, run: LiveRun) -> None:
         self._run = run
         self._began = clock.now()
+        self._looked = time.monotonic()
         self._seen: dict[str, Seen] = {}
         self._thresholds: dict[Path, LiveThresholds] = {}
         """By the folder of a generation's model."""
@@ -91,21 +105,20 @@ class StatusWatch:
 
     def look(self) -> None:
         """Ask each command how it is."""
+        before, self._looked = self._looked, time.monotonic()
         for name, service in list(self._run.services.items()):
-            seen = self._seen.setdefault(name, Seen())
+            seen, port = self._seen.setdefault(name, Seen()), service.port
+            if port != seen.port:
+                seen.begin(port, before)
             try:
-                status, why = answer_at(service.port, "/readyz")
-                sums = sums_at(service.port)
+                status, why = answer_at(port, "/readyz")
+                sums = sums_at(port)
             except NO_ANSWER:
-                seen.counts.clear()
-                seen.why_not_ready, seen.lag = "it begins", None
+                seen.why_not_ready, seen.lag, seen.channels = "it begins", None, None
                 continue
-            count = sum(sums[each] for each in COUNTED[name][1])
-            if seen.counts and count < seen.counts[-1][1]:  # it was started anew
-                seen.counts.clear()
-            seen.counts.append((time.monotonic(), count))
+            seen.counts.append((time.monotonic(), sum(sums[each] for each in COUNTED[name][1])))
             seen.why_not_ready = "" if status == 200 else why.strip()
-            seen.lag = int(sums[LAG]) if LAG in sums else None
+            seen.lag, seen.channels = (int(sums[each]) if each in sums else None for each in (LAG, CHANNELS))
 
     def values(self) -> dict[str, Any]:
         """All that the page shows; times are those of `alerts.zone`."""
@@ -127,12 +140,13 @@ class StatusWatch:
                 {"name": name, "at": shown_time(job.at, zone), "fault": self._fault(name, job), "words": job.words}
                 for name, job in sorted(dict(run.jobs.ended).items(), key=lambda item: -item[1].at)
             ],
-            "collected": None if run.plan.data.has_model else run.collected,
+            "channels": self._seen.get("ingest", Seen()).channels,
+            "no_model": "" if run.plan.data.has_model else self._no_model(),
             "model": self._model(),
             "figures": self._figures(),
             "trained": self._trained(),
-            "alerts": self._alerts(),
-            "night": run.night.astimezone(ZoneInfo(zone)).strftime("%a %H:%M"),
+            **self._alerts(),
+            "night": self._night(),
         }
 
     def services(self) -> list[dict[str, Any]]:
@@ -147,7 +161,7 @@ class StatusWatch:
     def _service(self, name: str, service: Service) -> dict[str, Any]:
         seen, fault = self._seen.get(name, Seen()), service.fault
         is_down = bool(fault) and (service.child.pid is None or service.ends > 1)
-        a_minute = seen.a_minute
+        last_minute = None if service.child.pid is None else seen.last_minute
         return {
             "name": name,
             "state": "down" if is_down else "starting" if seen.why_not_ready else "running",
@@ -155,10 +169,24 @@ class StatusWatch:
             "since": shown_briefly(service.since, self._run.plan.settings.alerts.zone),
             "restarts": service.starts - 1,
             "makes": COUNTED[name][0],
-            "a_minute": None if a_minute is None else round(a_minute),
+            "last_minute": None if last_minute is None else round(last_minute),
             "lag": seen.lag,
             "words": list(service.child.words),
         }
+
+    def _no_model(self) -> str:
+        """What is done for a first model, as a sentence."""
+        if self._run.jobs.name not in (FIRST_MODEL, TRAINING):
+            return f"It collects: {self._run.collected}."
+        step = STEP.match(self._run.jobs.says) if self._run.jobs.name == FIRST_MODEL else None
+        return (
+            f"It learns its first model: step {min(int(step[1]) + 1, int(step[2]))} of {step[2]}." if step else "It learns its first model."
+        )
+
+    def _night(self) -> str:
+        """When the next training is, or since when it goes on."""
+        night = self._run.night.astimezone(ZoneInfo(self._run.plan.settings.alerts.zone))
+        return f"now, since {night:%H:%M}" if self._run.jobs.name == TRAINING and clock.now_utc() >= night else f"{night:%a %H:%M}"
 
     def _model(self) -> dict[str, Any] | None:
         data = self._run.plan.data
@@ -187,14 +215,16 @@ class StatusWatch:
             return {**newest, **{end: f"{newest[end]} UTC" for end in ("from", "until")}}
         return None
 
-    def _alerts(self) -> list[dict[str, Any]]:
-        plan = self._run.plan
+    def _alerts(self) -> dict[str, Any]:
+        """The last days' alerts, and why people got none; `is_for_all`: whether that is so without their turning them on."""
+        store, ours = self._run.plan.data.alerts, self._run.plan.settings.alerts
         since = int(clock.now() * SECOND) - DAYS * DAY
-        with suppress(BadAlertStore, OSError):
-            return [
-                {"day": str(day), **counts} for day, counts in alerts_by_day(plan.data.alerts, since, plan.settings.alerts.zone).items()
-            ]
-        return []
+        days, none = [], NoAlerts()
+        with suppress(sqlite3.Error, OSError):
+            days = [{"day": str(day), **counts} for day, counts in alerts_by_day(store, since, ours.zone).items()]
+            none = no_alerts(store, since)
+        counted_since = shown_time(none.born / SECOND, ours.zone) if none.born else ""
+        return {"alerts": days, "no_alerts": {**asdict(none), "since": counted_since, "is_for_all": ours.opted_in}}
 
 
 def in_zone(value: Any, zone: str) -> Any:

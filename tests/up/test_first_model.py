@@ -78,7 +78,7 @@ def test_too_little_is_no_fault(tmp_path: Path, capfd: pytest.CaptureFixture[str
     assert "There is no model yet: what is said from now on is collected, until there is enough for one; more history comes in" in said
     assert "beepgpt try ended" not in said
     assert re.search(r"Collecting: \d+ of the 200 answered examples that a first model needs are there\.", said)
-    assert [each["fault"] for each in values["jobs"]] == ["", "", ""] and "of the 200 answered examples" in values["collected"]
+    assert [each["fault"] for each in values["jobs"]] == ["", "", ""] and "of the 200 answered examples" in values["no_model"]
 
 
 def test_why_a_command_ends_again_and_again_stands_in_the_first_line(tmp_path: Path):

@@ -313,6 +313,21 @@ def test_the_page_shows_the_model_of_the_live_generation(tmp_path: Path):
     assert thresholds == [0.25, 0.75] and watch.values()["model"] is None
 
 
+def test_figures_of_a_generation_go_with_it(tmp_path: Path):
+    """Beside another model they would be taken for its own. Of a generation that does not become the live one there are none."""
+    data = DataFolder(tmp_path / "live")
+    os.close(data.take())
+    log = SqliteLog(data.log)
+    there = []
+    for take in (data.begin_next, lambda _: data.swap(history="")):
+        data.outcomes_page.write_text("<title>What became of predictions</title>")
+        data.outcomes_report.write_text("{}")
+        take(log)
+        data.clear_unused(log)
+        there.append((data.outcomes_page.exists(), data.outcomes_report.exists()))
+    assert there == [(True, True), (False, False)] and data.pages() == {}
+
+
 def test_topics_of_somebody_else_are_not_taken_for_a_generation(tmp_path: Path):
     """On brokers, others may have made some of these names: with records in them, they are neither written nor deleted."""
     data = DataFolder(tmp_path / "live")
