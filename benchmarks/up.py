@@ -33,7 +33,7 @@ from beepgpt.simulation.life import LivingWorkspace  # noqa: E402
 from beepgpt.simulation.plan import Plan  # noqa: E402
 from beepgpt.simulation.slack.server import SlackServer  # noqa: E402
 from beepgpt.simulation.slack.whole import one_slack  # noqa: E402
-from beepgpt.up.run import ORDER  # noqa: E402
+from beepgpt.up.plan import ORDER  # noqa: E402
 from benchmarks import common, peers  # noqa: E402
 from tests.support import program  # noqa: E402
 from tests.support.kafka import Running, started  # noqa: E402
