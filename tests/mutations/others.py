@@ -328,7 +328,7 @@ ROWS = (
         "law 6",
         REBUILDING_PY,
         REBUILT,
-        (", starts=self._read_to)", ")"),
+        (", starts=self._read_to):", "):"),
     ),
     mutation(
         "what comes while the next generation is built is not in it",
