@@ -59,7 +59,7 @@ ROWS = (
         "live: nothing of it is late",
         LIFE_PY,
         LIFE,
-        ("                post.t = now\n", "                pass\n"),
+        ("            post.t = now\n", "            pass\n"),
     ),
     mutation(
         "a simulated Slack's history shows a message as it was before its change",
