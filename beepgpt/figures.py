@@ -6,6 +6,7 @@ whose heads say `%`, without the sign.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -163,3 +164,13 @@ def short(figure: Mapping[str, Any] | None, name: str) -> str:
         return number(figure, name)
     scale, digits = (1, 2) if name in UNSCALED else (100, 0)
     return f"{number(figure, name)} ({scale * figure['low']:.{digits}f}–{scale * figure['high']:.{digits}f})"
+
+
+def about(seconds: float) -> str:
+    """How long something takes, for people.
+
+    >>> about(0.4), about(61), about(600)
+    ('less than a minute', 'about 2 minutes', 'about 10 minutes')
+    """
+    minutes = math.ceil(seconds / 60)
+    return "less than a minute" if minutes <= 1 else f"about {minutes:,} minutes"

@@ -18,6 +18,9 @@ from beepgpt.errors import cannot_write
 UNFINISHED = ".replacing"
 """How the name of a file ends that a killed command leaves beside the one that it was replacing."""
 
+UP_NOTE = "up.json"
+"""The file by which a folder of `beepgpt up` is known."""
+
 _made: list[Path] = []
 
 

@@ -34,6 +34,8 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "beep
 HUBSPOT = ROOT.parent / "shared" / "data" / "hubspot-dev-2016-2023.zip"
 LOADS_US = 1.5
 """Microseconds that `orjson.loads` of a record takes on the machine that the targets are given for."""
+JAVA = ("-Xms1g", "-Xmx1g", "-XX:+UseG1GC")
+"""For a broker, as Kafka's own start script has it."""
 RECORDS_PER_POST = 1.3
 """About: posts, and the edits, reactions and all else that comes with them."""
 

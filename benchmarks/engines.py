@@ -2,8 +2,9 @@
 
 *The window job* is `peers.py`'s: each message with the last five texts before it. *All of it* is what `beepgpt examples` makes of the same
 messages as Slack's records: deduplication, edits, horizons, silences, tokens, and (unless left out) features of candidates. Other engines
-drive our own core, keyed by channel, with its state in the process; their lines must be the product's. All take turns, held to one core
-(and to two, where it says so); a broker that one of them needs has the machine's other core. Their environments are made as in `peers.py`.
+drive our own core, plain and compiled, keyed by channel, with its state in the process; their lines must be the product's. All take turns,
+held to one core (and to two, where it says so); a broker that one of them needs has the machine's other core. Start-up is a run with one
+message. Their environments are made as in `peers.py`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ CORE = peers.PEERS / "core"
 CORE_NEEDS = CORE / "requirements.txt"
 WINDOWS = ("loop", "pandas", "kaskada", "pathway", "pyflink", "quix")
 ENGINES = ("loop", "pathway", "pyflink", "quix")
-PLAIN, COMPILED = "beepgpt examples, plain", "beepgpt examples, compiled"
+PRODUCT = "beepgpt examples"
 MODES = {"without": "all of it, without candidates", "with": "all of it"}
 
 
@@ -73,19 +74,18 @@ def contestants(tree: Path | None) -> list[Contestant]:
         for cores, names in ((1, WINDOWS), (2, ("pandas", "kaskada")))
         for who in names
     ]
-    builds = {PLAIN: (), **({} if tree is None else {COMPILED: (("PYTHONPATH", str(tree)),)})}
-    core = (("PYTHONPATH", str(CORE)),)
     product = (sys.executable, "-m", "beepgpt", "examples")
     for mode, job in MODES.items():
         flags = ("--no-candidates",) if mode == "without" else ()
-        for build, env in builds.items():
+        for build, path in {"plain": [], **({} if tree is None else {"compiled": [str(tree)]})}.items():
             for cores in (1, 2):
                 after = ("--no-progress", "--workers", str(cores), *flags)
-                found.append(Contestant(build, job, mode, cores, product, after, env))
-        found += [
-            Contestant(f"our core in {who}", job, mode, 1, (str(peers.python_of(who)), str(peers.PEERS / who / "core.py")), (mode,), core)
-            for who in ENGINES
-        ]
+                env = (("PYTHONPATH", os.pathsep.join(path)),) if path else ()
+                found.append(Contestant(f"{PRODUCT}, {build}", job, mode, cores, product, after, env))
+            env = (("PYTHONPATH", os.pathsep.join([*path, str(CORE)])),)
+            for who in ENGINES:
+                command = (str(peers.python_of(who)), str(peers.PEERS / who / "core.py"))
+                found.append(Contestant(f"our core in {who}, {build}", job, mode, 1, command, (mode,), env))
     return found
 
 
@@ -106,27 +106,30 @@ def install_core(peer: str) -> None:
 class Round:
     """Runs of contestants, each in a folder of its own, with what their output must be."""
 
-    def __init__(self, folder: Path, events: int, bootstrap: str | None) -> None:
+    def __init__(self, folder: Path, bootstrap: str | None) -> None:
         self._folder = folder
         self._bootstrap = bootstrap
-        self._sources = {mode: peers.messages_of(events) if mode == "windows" else records_of(events) for mode in ("windows", *MODES)}
         self._expected: dict[str, str] = {}
-        """A digest of the first contestant's lines: the loop's, or the product's."""
+        """By mode: a digest of the first contestant's lines: the loop's, or the product's."""
 
-    def run(self, who: Contestant) -> peers.Run:
-        """One run; it failed, too, if its lines are not those of the others in its job."""
+    def run(self, who: Contestant, events: int) -> peers.Run:
+        """One run over so many messages, on its cores; it failed, too, if its lines are not those of the others in its job."""
+        source = peers.messages_of(events) if who.mode == "windows" else records_of(events)
         folder = self._folder / "run"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         to = folder / "made.jsonl"
         env = {**common.environment(), "TMPDIR": str(folder), **dict(who.env)}
         env["PATH"] = f"{Path(who.command[0]).parent}{os.pathsep}{env['PATH']}"  # Flink starts `python` by its name
-        if self._bootstrap:
-            env["KAFKA_BOOTSTRAP_SERVERS"] = self._bootstrap
+        if "quix" in who.who and self._bootstrap:
+            env |= peers.topic_of(source, self._bootstrap)
         between = ("--to",) if "beepgpt" in who.command else ()
-        command = [*who.command, str(self._sources[who.mode]), *between, str(to), *who.after]
+        command = [*who.command, str(source), *between, str(to), *who.after]
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[-who.cores :])
         run = peers.measured(command, env, folder, LIMITS)
-        if run.failed:
+        os.sched_setaffinity(0, cores)
+        if run.failed or events == 1:  # of one message not all make a file
             return run
         made = digest(peers.canonical_lines(to) if who.mode == "windows" else example_lines(to))
         if made != self._expected.setdefault(who.mode, made):
@@ -149,33 +152,35 @@ def example_lines(output: Path) -> list[bytes]:
 
 
 def measure(given: argparse.Namespace, folder: Path, broker: Broker | None, tree: Path | None) -> list[dict[str, Any]]:
-    """Rounds of all contestants in turn."""
-    rounds = Round(folder, given.events, None if broker is None else broker.bootstrap)
+    """Rounds of all contestants in turn, each round in another order; in the first, each also with one message."""
+    rounds = Round(folder, None if broker is None else broker.bootstrap)
     chosen = [each for each in contestants(tree) if any(name in each.who for name in given.only.split(","))]
+    start_ups: dict[Contestant, peers.Run] = {}
     runs: dict[Contestant, list[peers.Run]] = {each: [] for each in chosen}
-    cores = sorted(os.sched_getaffinity(0))
     for number in range(given.runs):
-        for each in chosen:
+        for each in chosen if number % 2 == 0 else reversed(chosen):
             if any(run.failed for run in runs[each]):
                 continue
-            os.sched_setaffinity(0, cores[-each.cores :])
-            run = rounds.run(each)
-            os.sched_setaffinity(0, cores)
+            if each not in start_ups:
+                start_ups[each] = rounds.run(each, 1)
+            run = rounds.run(each, given.events)
             runs[each].append(run)
-            print(f"{number + 1} {each.who:<28}{each.job:<32}{each.cores} {run.seconds:>8.1f} s  {run.failed or ''}", flush=True)
-    return [row_of(each, made, given.events) for each, made in runs.items()]
+            print(f"{number + 1} {each.who:<34}{each.job:<32}{each.cores} {run.seconds:>8.1f} s  {run.failed or ''}", flush=True)
+    return [row_of(each, start_ups[each], made, given.events) for each, made in runs.items()]
 
 
-def row_of(who: Contestant, runs: list[peers.Run], events: int) -> dict[str, Any]:
+def row_of(who: Contestant, start_up: peers.Run, runs: list[peers.Run], events: int) -> dict[str, Any]:
     """What is kept of a contestant's runs."""
     row: dict[str, Any] = {"who": who.who, "job": who.job, "mode": who.mode, "cores": who.cores}
-    if failed := next((run.failed for run in runs if run.failed), None):
+    if failed := next((run.failed for run in (start_up, *runs) if run.failed), None):
         return {**row, "failed": failed}
-    seconds = common.spread([run.seconds for run in runs])
+    middle = median(run.seconds for run in runs)
     return {
         **row,
-        "seconds": seconds,
-        "per_second": round(events / median(run.seconds for run in runs)),
+        "seconds": common.spread([run.seconds for run in runs]),
+        "start_up_seconds": start_up.seconds,
+        "per_second": round(events / middle),
+        "per_second_after_start_up": round(events / (middle - start_up.seconds)),
         "peak_mb": max(run.peak_mb for run in runs),
     }
 
@@ -195,12 +200,14 @@ def main() -> None:
     peers.adopt_orphans()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="engines-")))
-        asked = any(name in COMPILED for name in given.only.split(","))
+        asked = not given.only or "compiled" in given.only
         tree = parts.build_in(stack.enter_context(planted(None))) if asked and parts.has_compiler() else None
-        (folder / "broker").mkdir()
-        broker = Broker(folder / "broker")
-        broker.start()
-        stack.callback(broker.kill)
+        broker = None
+        if not given.only or "quix" in given.only:
+            (folder / "broker").mkdir()
+            broker = Broker(folder / "broker", java=common.JAVA)
+            broker.start()
+            stack.callback(broker.kill)
         rows = measure(given, folder, broker, tree)
     if not given.quick:
         versions = {peer: peers.version_of(peer) for peer in WINDOWS}

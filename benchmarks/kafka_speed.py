@@ -69,8 +69,6 @@ LEAD_SECONDS = 10
 """For which they come before that: the flow starts, and the first five seconds settle nothing."""
 TALKING = 40
 """Channels of `latency`: each has five events a second, so that an answer comes at once."""
-JAVA = ("-Xms1g", "-Xmx1g", "-XX:+UseG1GC")
-"""As Kafka's own start script has it."""
 MB = 1 << 20
 
 FLOOR_TARGET, FILES_TARGET, TOPICS_TARGET, IDLE_TARGET = 0.35, 1.7, 1.25, 0.8
@@ -258,7 +256,7 @@ class Bench:
     def _started(self) -> str:
         folder = self.folder / "broker"
         folder.mkdir()
-        broker = Broker(folder, java=JAVA)
+        broker = Broker(folder, java=common.JAVA)
         broker.start()
         self._stack.callback(broker.kill)
         return str(broker.bootstrap)

@@ -137,6 +137,8 @@ class TomlFile(TomlConfigSettingsSource):
             return self._read_file(files)  # pydantic's own method ignores a missing file
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
+            if isinstance(error, tomllib.TOMLDecodeError) and str(error).startswith("Invalid value"):
+                reason = f"{error}; text needs quotes"
             raise BadSettings([f"the configuration file {files} can't be read: {reason}"]) from error
 
     def __call__(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ NOTHING_OF_PEOPLE = {
     "unfinished files",
     "unfinished table",
     "mark of a run",
+    "note of up",
     "document",
     "text",
 }

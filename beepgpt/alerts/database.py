@@ -92,7 +92,7 @@ class AlertDatabase:
         """Whether a deleted text may stand in the write-ahead log: a process that was killed may have left one there, too."""
         with ExitStack() as opened:
             if alone:
-                opened.callback(os.close, _lock(path))
+                opened.callback(os.close, lock_store(path))
             try:
                 self._db = opened.enter_context(closing(sqlite3.connect(path, timeout=BUSY, isolation_level=None)))
                 self._db.row_factory = sqlite3.Row
@@ -189,8 +189,8 @@ class AlertDatabase:
         return {row["name"]: row["count"] for row in self._db.execute("SELECT name, count FROM counted ORDER BY name")}
 
 
-def _lock(path: Path) -> int:
-    """Lock the store for this process. Returns the descriptor that holds the lock."""
+def lock_store(path: Path) -> int:
+    """Lock the store for this process; returns the descriptor that holds the lock. Raises BadAlertStore."""
     beside = path.with_name(f"{path.name}.lock")
     in_use = BadAlertStore(f"{path}: another beepgpt alert has it: stop that one first, or people would be alerted twice")
     try:

@@ -21,6 +21,8 @@ from beepgpt.figures import percent
 
 AlertRoute = Literal["direct", "list"]
 """`direct`: a direct message; `list`: shown in App Home or a daily digest, without a notification."""
+OF_POINTS = ("not_fresh", "too_old", "deleted", "root_alone")
+"""Reasons for which nobody is alerted to a point, whoever they are: it is counted, and no person."""
 AlertKind = Literal["answer", "topic"]
 """Why somebody is alerted: they are likely to answer, or asked for the topic."""
 QuietHours = tuple[int, int]

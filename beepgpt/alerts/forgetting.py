@@ -13,8 +13,11 @@ from beepgpt.conversations.forgetting import Forgotten
 
 OF_PEOPLE = ("person", "muted", "topic", "told", "speaker", "root", "alert", "letter")
 """Tables with a column `user`: rows of a forgotten person go, what they asked for included; alerts go to people who opted in only."""
-OF_CONVERSATIONS = (("speaker", "conversation"), ("session_of", "thread"), ("told", "key"), ("muted", "channel"), ("root", "channel"))
-"""Tables with a channel, or a conversation, which begins with its channel."""
+OF_CONVERSATIONS = (
+    *(("speaker", "conversation"), ("session_of", "thread"), ("session_of", "session"), ("told", "key")),
+    *(("muted", "channel"), ("root", "channel")),
+)
+"""Tables with a channel, or with what is named after its channel and a message: its time in microseconds, or a conversation it began."""
 
 
 OF_MESSAGES = ("alert_message", "deleted", "root")
@@ -66,7 +69,7 @@ def _forget(store: AlertStore, forgotten: Forgotten, now: int) -> StoreForgettin
     database, found = store._db, 0
     shown = database.execute(
         "SELECT channel, ts, author FROM alert_message UNION SELECT channel, ts, NULL FROM alert WHERE channel != ''"
-        " UNION SELECT channel, ts, NULL FROM deleted UNION SELECT channel, ts, NULL FROM root"
+        " UNION SELECT channel, ts, NULL FROM deleted UNION SELECT channel, ts, user FROM root"
     ).fetchall()
     theirs = [(channel, ts) for channel, ts, author in shown if author is not None and forgotten.has_person(author)]
     for channel, ts in theirs:
@@ -97,8 +100,8 @@ def _forget(store: AlertStore, forgotten: Forgotten, now: int) -> StoreForgettin
     database.execute("DELETE FROM alert_message WHERE alert NOT IN (SELECT id FROM alert)")
     for table, column in OF_CONVERSATIONS:
         for (name,) in database.execute(f"SELECT DISTINCT {column} FROM {table}").fetchall():
-            channel, _, rest = name.partition(":")
-            if forgotten.has_channel(channel) or (rest.isdigit() and forgotten.has_message(channel, ts_text(int(rest)))):
+            channel, at = f"{name}:".split(":")[:2]
+            if forgotten.has_channel(channel) or forgotten.has_message(channel, ts_text(int(at)) if at.isdigit() else at):
                 found += database.execute(f"DELETE FROM {table} WHERE {column} = ?", (name,)).rowcount
     unknown = "SELECT count(DISTINCT alert.id) FROM alert JOIN alert_message ON alert = id WHERE excerpt != '' AND author IS NULL"
     return StoreForgetting(found, int(database.execute(unknown).fetchone()[0]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import join
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -64,28 +65,32 @@ def alert(
 
     places = {"predictions": source, "interactions": interactions, "outcomes": outcomes, "deletions": deletions}
     account = run_alerts(places, to, model, members, settings)
-    show_summary(account, json, print_account)
+    how_it_went = () if outcomes is None else ("--outcomes", outcomes.partition("?")[0])
+    rehearsal = ("rehearse", source.partition("?")[0], *how_it_went)
+    show_summary(account, json, lambda found: print_account(found, join(("beepgpt", *rehearsal, "--to", "rehearsal.html"))))
     write_report(report, account)
     given = () if model is None else ("--model", model)
     if outcomes is not None:
-        say_next("outcomes", outcomes.partition("?")[0], *given)
+        say_next("outcomes", *how_it_went[1:], *given)
     else:
         may_see = () if members is None else ("--members", members)
-        say_next("rehearse", source.partition("?")[0], *given, *may_see, "--to", "rehearsal.html")
+        say_next(*rehearsal, *given, *may_see, "--to", "rehearsal.html")
 
 
-def print_account(account: Mapping[str, Any]) -> None:
-    """Print the closing account as a table."""
+def print_account(account: Mapping[str, Any], rehearsal: str) -> None:
+    """Print the closing account as a table; `rehearsal`: the command that says how sure its shares are."""
     table = account_table()
     for name, count in account["counts"].items():
-        table.add_row(name.replace("_", " ").replace(":", ", "), f"{count:,}")
+        what, _, reason = name.partition(":")  # a reason is called as docs/alerts.md calls it
+        table.add_row(", ".join(filter(None, (what.replace("_", " "), reason))), f"{count:,}")
     console.print(table)
     counts = account["counts"]
     for what, is_known, words in (("answered", "right", "joined the conversation"), ("reacted", "reacted", "reacted to the message")):
         if account[is_known] is not None:
             so, not_so = (counts.get(f"answer:{name}", 0) for name in (what, f"not_{what}"))
             console.print(
-                f"Of {so + not_so:,} people alerted whose day is over, {so:,} {words} within it. How sure that is: beepgpt rehearse."
+                f"Of {so + not_so:,} people alerted whose day is over, {so:,} {words} within it. How sure that is: {rehearsal}",
+                soft_wrap=True,
             )
 
 

@@ -124,7 +124,7 @@ def run_alerts(
             figures = figures_of(store, decider, waits, slack, sources, thresholds)
             stack.enter_context(metrics.serve(settings.run.metrics_port, settings.run.metrics_host, figures, pulse))
         if model is not None and ours.threshold is None:
-            pair = SayPair(model, lambda: ((name := thresholds.model), thresholds(name)), print_event)
+            pair = SayPair(model, "alerts", lambda: ((name := thresholds.model), thresholds(name)), print_event)
             stack.enter_context(pair.watched())
         log.info("started", extra={"source": places["predictions"], "threshold": thresholds.current})
         waiting = AlertStoreView(store).waiting

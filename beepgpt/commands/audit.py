@@ -18,7 +18,7 @@ from beepgpt.library.arguments import kinds_in, moment_of
 from beepgpt.library.auditing import AuditOptions, audited, check_whole
 from beepgpt.runtime.console import console
 from beepgpt.runtime.left_out import left_out_of, say_left_out
-from beepgpt.runtime.places import NOBODY, origin_of, records_in, source_of
+from beepgpt.runtime.places import NOBODY, is_topic, origin_of, records_in, source_of
 from beepgpt.training.folder import CARD, MANIFEST, MODELS
 
 SUSPECTED = 3
@@ -53,12 +53,15 @@ def audit(
     print_unlisted(closing)
     write_report(report, closing)
     if not (found.is_broken or found.is_suspected):
-        say_next(*next_command(Path(examples)))
+        say_next(*next_command(examples))
     raise typer.Exit(1 if found.is_broken else SUSPECTED if found.is_suspected else 0)
 
 
-def next_command(examples: Path) -> tuple[object, ...]:
+def next_command(source: str) -> tuple[object, ...]:
     """What comes after examples that keep the laws: a training set of them, or a model of the set that they are; not what is there."""
+    if is_topic(source):
+        return "prepare", source.partition("?")[0], "--to", "set"
+    examples = Path(source)
     is_set = examples.is_dir() and examples.suffix != TABLE
     made = examples if is_set else examples.with_name("set")
     if not (made / MANIFEST).is_file():

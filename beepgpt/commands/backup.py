@@ -11,6 +11,7 @@ import typer
 from beepgpt.commands.closing import show_summary
 from beepgpt.commands.flags import Json
 from beepgpt.errors import BadCommand
+from beepgpt.folders import UP_NOTE
 from beepgpt.runtime.console import results
 from beepgpt.runtime.places import check_names_folder
 
@@ -25,11 +26,11 @@ def backup(
     To go back: stop it, put the copy where the folder stood, and start it again. What was said since is filled in from Slack.
     """
     from beepgpt.up.backup import back_up
-    from beepgpt.up.folder import STATE, DataFolder
+    from beepgpt.up.folder import DataFolder
 
     check_names_folder("--to", to)
     folder = DataFolder(data.resolve())
-    if not (folder.path / STATE).exists():
+    if not (folder.path / UP_NOTE).exists():
         raise BadCommand(f"--data {data}: is no folder of `beepgpt up`: name that which it was given as --data")
     if to.exists() or to.resolve().is_relative_to(folder.path):
         raise BadCommand(f"--to {to}: is there already, or in what is copied: name a folder that is not there yet, as one for each day")

@@ -55,6 +55,8 @@ def check_tokens(ours: SlackSettings) -> CheckFinding:
             outbound = slack_live.slack_outbound(revealed(ours.proxy))
             opener = slack_live.Web(app, ours.base_url, threading.Event(), called="slack.app_token", outbound=outbound)
             if (why := opener.try_once(slack_live.OPEN)) not in ("", slack_live.RATE_LIMITED):  # whom Slack asks to wait, it knows
+                if why.startswith(slack_live.NO_CONNECTION):
+                    return "tokens", None, cannot_ask(why)
                 found = f"Slack opens no connection by slack.app_token ({why}): look whether the app's settings have Socket Mode on"
                 return "tokens", None, found
     except BeepGPTError as error:
@@ -62,11 +64,17 @@ def check_tokens(ours: SlackSettings) -> CheckFinding:
     return "tokens", True, "slack.app_token and slack.bot_token are set"
 
 
+def cannot_ask(why: str) -> str:
+    """What is said where Slack can't be reached."""
+    return f"Slack can't be asked ({why}): check slack.base_url, slack.proxy and the network"
+
+
 def check_slack(settings: Settings, include: tuple[slack_export.ChannelKind, ...]) -> Iterator[CheckFinding]:
     """Tokens, the scopes for following channels and for alerts, and this machine's clock beside Slack's."""
     ours = settings.slack
-    yield check_tokens(ours)
+    tokens = check_tokens(ours)
     if not revealed(ours.bot_token) or find_spec("slack_sdk") is None:
+        yield tokens
         yield from ((name, None, "Slack can be asked once its bot token is set") for name in ("scopes", "clock"))
         return
     from beepgpt.connectors.slack import live as slack_live
@@ -75,10 +83,16 @@ def check_slack(settings: Settings, include: tuple[slack_export.ChannelKind, ...
     outbound = slack_live.slack_outbound(revealed(ours.proxy))
     web = slack_live.Web(revealed(ours.bot_token), ours.base_url, threading.Event(), ours.calls_per_minute, outbound=outbound)
     try:
-        if why := web.try_once("auth.test"):
-            found = f"Slack can't be asked ({why}): check slack.base_url, slack.proxy and the network"
-            yield from ((name, None, found) for name in ("scopes", "clock"))
-            return
+        why = web.try_once("auth.test")
+    except BeepGPTError as error:  # the bot's token is refused
+        yield "tokens", False, str(error) if tokens[1] else f"{error}; {tokens[2]}"
+        yield from ((name, None, "Slack can be asked once it knows its bot token") for name in ("scopes", "clock"))
+        return
+    yield tokens
+    if why:
+        yield from ((name, None, cannot_ask(why)) for name in ("scopes", "clock"))
+        return
+    try:
         team_of(web, include)
         name = SlackMessenger(revealed(ours.bot_token), ours.base_url, outbound=outbound).check()
         yield "scopes", True, f"of {name}: all that {', '.join(include)} and alerts need"

@@ -93,7 +93,7 @@ def merged_of(text: str | None) -> tuple[tuple[SideTopic, ...], Path | None]:
 RECORDS = {
     "written": "to the topic now",
     "there": "there already, written by an earlier start",
-    "copies": "of what is written: a heartbeat stands in each partition, and an event may have come twice",
+    "copies": "of what is written: events that came twice, and heartbeats, which each partition has",
     "letters_of_unusable": "dead letters whose records stand in SOURCE, and are counted below",
     "elsewhere": "dead letters and late events of other topics, or of an earlier one of this name",
     "waiting": "not written yet",

@@ -11,13 +11,15 @@ import orjson
 import typer
 
 from beepgpt.commands.closing import say_next
-from beepgpt.config.settings import DEFAULTS, Name, read_settings
+from beepgpt.config.settings import DEFAULTS, BadSettings, Name, read_settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console
 from beepgpt.runtime.places import is_topic
 
 BROKER = "kafka://localhost:9092"
+FLAGS = {"conversations.workspace": "--workspace", "alerts.zone": "--zone", "cluster.source": "--broker"}
+"""The flag by which each setting is given that this command writes."""
 
 
 def init(
@@ -45,6 +47,12 @@ def init(
     jsonl.write_file(to, file_with(answers).encode())
     try:
         read_settings(to)
+    except BadSettings as error:  # the file goes again: what is wrong is what was given
+        to.unlink()
+        problems = str(error)
+        for setting, flag in FLAGS.items():
+            problems = problems.replace(f"{setting} in {to}", flag)
+        raise BadCommand(problems) from error
     except BaseException:
         to.unlink()
         raise

@@ -80,7 +80,7 @@ def rehearse(
     write_metrics(metrics, rehearsal_rows(values))
     show_summary(figures, json, lambda _: print_figures(values))
     if model is not None:
-        keep(values["recommended"], model, values["models"])
+        keep(values["recommended"], model, values["models"], stays=True)
     console.print(f"For reading: {to}; each alert, without texts: {alerts_beside(to)}")
     say_next("check", *(() if folder is None else ("--model", folder)))
 
@@ -100,8 +100,11 @@ ON_THE_PAGE = ("alerts", "people", "channels", "shown", "bars", "bars_are")
 """What a report leaves out."""
 
 
-def keep(recommended: Mapping[str, Any], model: Path, models: Sequence[str]) -> None:
-    """Write a recommendation where `beepgpt alert` and `beepgpt score` read it, if all predictions are of that model."""
+def keep(recommended: Mapping[str, Any], model: Path, models: Sequence[str], *, stays: bool) -> None:
+    """Write a recommendation where `beepgpt alert` and `beepgpt score` read it, if all predictions are of that model.
+
+    `stays`: whether the model stays there; else the place is of no use to anybody.
+    """
     from beepgpt.training.live import name_of, threshold_in
 
     name = name_of(model)
@@ -109,12 +112,12 @@ def keep(recommended: Mapping[str, Any], model: Path, models: Sequence[str]) -> 
         console.print(f"PREDICTIONS are of {', '.join(models)}, and --model {model} is {name}: nothing is written there.")
         return
     if recommended["threshold"] is None:
-        if (stays := threshold_in(model)) is not None:
-            console.print(f"Alerts from {percent(stays.value, 1)} on, as before: {stays.why}.", highlight=False)
+        if (before := threshold_in(model)) is not None:
+            console.print(f"Alerts from {percent(before.value, 1)} on, as before: {before.why}.", highlight=False)
         return
     jsonl.write_file(model / ALERTS, orjson.dumps({"model": name, **recommended}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-    which = f"{model / ALERTS}, which `beepgpt alert` and `beepgpt score` follow, also those that run"
-    console.print(f"Alerts from {percent(recommended['threshold'])} on: {which}.")
+    which = f": {model / ALERTS}, which `beepgpt alert` and `beepgpt score` follow, also those that run" if stays else ""
+    console.print(f"Alerts from {percent(recommended['threshold'])} on{which}.")
 
 
 def print_figures(values: Mapping[str, Any]) -> None:

@@ -16,8 +16,9 @@ from beepgpt.commands.flags import Json, Report, duration_of, with_settings
 from beepgpt.commands.output import write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
-from beepgpt.conversations.rules import in_words
+from beepgpt.conversations.rules import DAY, in_words
 from beepgpt.errors import BadCommand
+from beepgpt.figures import in_days
 from beepgpt.folders import make_folder
 from beepgpt.locks import lock
 from beepgpt.packages import needing
@@ -101,7 +102,7 @@ def retrained(
         ours |= {"compared": None if compared is None else compared.as_json()}
         if compared is not None and (why := compared.why_not(force=force)):
             stays = name_of(live_in(live))
-            more = {"Compares on more": ("--since", in_words("horizon", 2 * back))} if compared.can_reach_back else {}
+            more = {"Compares on more": ("--since", in_words("horizon", 2 * back).replace(",", ""))} if compared.can_reach_back else {}
             ours |= {} if compared.is_worse else {"more": more | {"Takes it all the same": ("--force",)}}
             return ours | {"taken": False, "model": stays, "says": f"The candidate is not taken: {why}. {stays} stays live."}
         validate_candidate(folder, live, precision, settings)
@@ -110,7 +111,7 @@ def retrained(
     compares = "it is the first one there" if compared is None else f"compared with the model before, {compared.words}"
     says = (
         f"{version.name} is live now, with its threshold: {compares}. It is fitted on everything; the figures in {version} are those of a"
-        f" candidate fitted until {in_words('horizon', back)} before the end, and its own come with its outcomes."
+        f" candidate fitted until {in_days(back / DAY)} before the end, and its own come with its outcomes."
     )
     return ours | {"taken": True, "model": version.name, "says": says}
 

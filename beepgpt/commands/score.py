@@ -188,7 +188,7 @@ def print_scores(closing: Mapping[str, Any]) -> None:
                 table.add_row("at the end", "", f"no known answer judges model {model} yet")
                 continue
             table.add_row("at the end", "", f"{shares}; the newest that judge model {model}, of at most 1,000 known answers")
-            table.add_row("", "", "of all that judge it: beepgpt outcomes")
+            table.add_row("", "", f"of all that judge it: beepgpt outcomes {closing['outcomes_to'] or 'OUTCOMES'}")
     console.print(table)
     if not points["scored"]:
         console.print(none_scored(points, closing["source"]), highlight=False)

@@ -115,7 +115,7 @@ def build(job: ScoreJob, origin: Origin, model: WatchedModel, worker: Worker) ->
         figures,
         [
             model.watched(settings.scoring.watch / 1e6),
-            SayPair(job.model, pair, print_event).watched(),
+            SayPair(job.model, "its figures", pair, print_event).watched(),
             *(each for each in sinks.values() if isinstance(each, ParquetSink)),
         ],
         {"model": model.name},

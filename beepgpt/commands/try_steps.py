@@ -129,7 +129,7 @@ def rehearse_alerts(job: TryJob, made: Mapping[str, Any], sides: Mapping[str, An
     names = names_in([job.export]) if job.named else {}
     people = people_of(names)
     values = rehearsal_of(str(job.predictions), str(job.outcomes), job.settings, job.model, wishes_of(), None, job.export, names)
-    keep(values["recommended"], job.model, values["models"])
+    keep(values["recommended"], job.model, values["models"], stays=not job.pages_only)
     write_outcomes(job)
     count, span = seen_in(job.examples)
     verdict = verdict_of(values, count)

@@ -27,7 +27,7 @@ from beepgpt.runtime.workers import Stop
 
 if TYPE_CHECKING:
     from beepgpt.up.folder import DataFolder
-    from beepgpt.up.run import UpPlan
+    from beepgpt.up.plan import UpPlan
     from beepgpt.up.status import StatusWatch
 
 
@@ -52,7 +52,7 @@ def up(
         typer.Option(help="Of the first start, without an export: how far back Slack's own history is read.", show_default=False),
     ] = None,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Make all of it anew first: from its log, and what --history has of before.")
+        bool, typer.Option("--rebuild", help="Make all of it anew, beside what runs: of its log, and what --history has of before.")
     ] = False,
     log: Annotated[
         str | None, typer.Option(metavar="<kafka://host:port>", help="Of the first start: for a log elsewhere.", show_default=False)
@@ -89,12 +89,12 @@ def up(
     if (folder.path / SIMULATED).exists():
         raise BadCommand(f"--data {data}: holds a simulated life: name another folder")
     print_faults([*check_workspace(settings), *check_packages(), *check_slack(settings, kinds_in("--include", include))])
-    from beepgpt.up.run import UpPlan
+    from beepgpt.up.plan import UpPlan
 
     with taken(folder):
-        is_changed = check_begun(folder, settings, log, rebuilds=rebuild)
+        check_begun(folder, settings, log, rebuilds=rebuild)
         since = history if export is not None or history is not None else folder.since
-        plan = UpPlan(folder, settings, config, export, since, include, at, rebuild, is_changed)
+        plan = UpPlan(folder, settings, config, export, since, include, at, rebuild)
         status = run_plan(plan, port, watched_alone)
     raise typer.Exit(status)
 
@@ -120,7 +120,7 @@ def run_simulated(data: Path | None, rate: float, at: time, port: int) -> int:
     print_faults([*check_packages()])
     from beepgpt.commands.up_simulated import simulation
     from beepgpt.up.folder import DataFolder
-    from beepgpt.up.run import UpPlan
+    from beepgpt.up.plan import UpPlan
 
     with TemporaryDirectory(prefix="beepgpt-") if data is None else nullcontext(data) as path:
         folder = DataFolder(Path(path).resolve())

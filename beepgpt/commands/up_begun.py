@@ -8,17 +8,18 @@ from beepgpt.commands.topics import place_and_topic
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.log import KAFKA
 from beepgpt.errors import BadCommand
-from beepgpt.ingest.slack.backfill import about
+from beepgpt.figures import about
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.places import log_of
 from beepgpt.up.generations import rebuild_seconds
+from beepgpt.up.plan import variables_of
 
 if TYPE_CHECKING:
     from beepgpt.up.folder import DataFolder
 
 
-def check_begun(data: DataFolder, settings: Settings, log: str | None, *, rebuilds: bool) -> bool:
-    """Raise BadCommand where what is there can't be gone on with; returns whether settings have changed, for which all is made anew."""
+def check_begun(data: DataFolder, settings: Settings, log: str | None, *, rebuilds: bool) -> None:
+    """Raise BadCommand where what is there can't be gone on with; other settings need `rebuilds`."""
     if log is not None:
         place, topic = place_and_topic(log)
         if topic is not None or not place.startswith(KAFKA):
@@ -28,11 +29,11 @@ def check_begun(data: DataFolder, settings: Settings, log: str | None, *, rebuil
     if changed and not rebuilds:
         raise BadCommand(f"--data {data.path}: {changed}: give what was given first, or add --rebuild, {what_it_takes(data, settings)}")
     data.check_list(forgotten_of(settings))
-    return bool(changed)
 
 
 def what_it_takes(data: DataFolder, settings: Settings) -> str:
-    """What --rebuild does, and about how long."""
+    """What --rebuild does, about how long, and what becomes of alerts meanwhile."""
     log, events = log_of(settings, data.log), data.topic_name("events")
     records = sum(end - begin for topic in log.topics([events]) for begin, end in log.bounds(topic).values())
-    return f"which makes all of it anew with these settings, from its log: {about(rebuild_seconds(records))}, in which nobody is alerted"
+    meanwhile = "in which nobody is alerted" if variables_of(data.rules or {}) is None else "while alerts go on as before"
+    return f"which makes all of it anew with these settings, from its log: {about(rebuild_seconds(records))}, {meanwhile}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,7 +14,6 @@ from typing import Any
 
 from beepgpt import clock
 from beepgpt.alerts.by_day import have_joined
-from beepgpt.alerts.database import BadAlertStore
 from beepgpt.config.settings import PREFIX, Settings, read_settings
 from beepgpt.folders import make_folder
 from beepgpt.runtime.console import print_event
@@ -21,13 +21,15 @@ from beepgpt.simulation.export import write_export
 from beepgpt.simulation.life import BORN, LIFE, ZONE, LivingWorkspace
 from beepgpt.simulation.slack.inbox import inbox
 from beepgpt.simulation.slack.whole import one_slack
-from beepgpt.up.run import ORDER
+from beepgpt.up.plan import ORDER
 from beepgpt.up.status import StatusWatch, shown_time
 
 KEPT = f"{PREFIX}RUN__"
 """Settings that a simulation has from outside begin so: how commands run and log."""
 SHOWN = 5
 """Direct messages that the page shows."""
+JOINED = 3
+"""And of those before, the newest whose reader joined."""
 LOOK_EVERY = 0.5
 
 
@@ -63,11 +65,11 @@ class SimulationJob:
     def shown(self) -> dict[str, Any]:
         """The inbox, and how fast time passes."""
         joined: dict[str, bool] = {}
-        with suppress(BadAlertStore, OSError):
+        with suppress(sqlite3.Error, OSError):
             joined = have_joined(self.settings.alerts.store)
-        messages = self.messages()
-        shown = [{**each._asdict(), "at": shown_time(each.at, ZONE), "joined": joined.get(each.alert)} for each in messages[:SHOWN]]
-        return {"rate": self.rate, "count": len(messages), "inbox": shown}
+        messages = [{**each._asdict(), "at": shown_time(each.at, ZONE), "joined": joined.get(each.alert)} for each in self.messages()]
+        before = [each for each in messages[SHOWN:] if each["joined"]]
+        return {"rate": self.rate, "count": len(messages), "inbox": messages[:SHOWN], "joined": before[:JOINED]}
 
 
 def simulated(rate: float) -> clock.SimulatedClock:

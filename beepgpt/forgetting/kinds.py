@@ -12,7 +12,7 @@ from pathlib import Path
 
 from beepgpt.connectors.files import parquet
 from beepgpt.connectors.sqlite.topic_files import SUFFIX
-from beepgpt.folders import UNFINISHED
+from beepgpt.folders import UNFINISHED, UP_NOTE
 from beepgpt.forgetting import stores
 from beepgpt.forgetting.exports import clean_export, is_export, is_of_export
 from beepgpt.forgetting.records import Cleaning, Removal, clean_document, clean_lines, json_in
@@ -99,6 +99,7 @@ FILES: tuple[PlaceKind, ...] = (
     PlaceKind("few-shots", lambda path: path.name in FILE_NAMES, stores.clean_few_shots),
     PlaceKind("records", lambda path: path.suffix == ".jsonl", clean_lines),
     PlaceKind("report of an audit", lambda path: path.suffix == ".json" and json_in(path).get("command") == "audit", stores.delete_page),
+    PlaceKind("note of up", lambda path: path.name == UP_NOTE, stores.clean_up_note),
     PlaceKind("document", lambda path: path.suffix == ".json", clean_document),
     PlaceKind("text", lambda path: path.suffix in (".md", ".toml", ".txt"), stores.clean_text),
 )

@@ -30,6 +30,13 @@ class Cleaning:
 
     forgotten: Forgotten
     apply: bool
+    refuses: bool = False
+    """Whether what is in use is refused, though it is only counted."""
+
+    @property
+    def locks(self) -> bool:
+        """Whether a store is locked while it is looked at."""
+        return self.apply or self.refuses
 
 
 @dataclass(frozen=True)

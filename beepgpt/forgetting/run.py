@@ -13,6 +13,7 @@ from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.errors import BadCommand
 from beepgpt.forgetting.kinds import found_in, place_of
 from beepgpt.forgetting.records import Cleaning, Removal
+from beepgpt.forgetting.stores import check_stopped, made_by_up
 from beepgpt.forgetting.topics import clean_topic, topics_to_clean
 from beepgpt.runtime.forgotten import locked_list, new_list, read_forgotten, write_forgotten
 from beepgpt.runtime.places import is_topic, log_of, topic_of
@@ -40,7 +41,7 @@ class ForgetJob:
 
 def run_forget(job: ForgetJob, progress: Callable[[str], None] = lambda place: None) -> dict[str, Any]:
     """Find, and with `apply` remove; returns the report. It may be killed at any moment: each file is then the old one or the new one, and
-    the same command does the rest.
+    the same command does the rest. Where something is in use, nothing is changed, the list included.
 
     What a forgotten person wrote is put on the list message by message, too: an edit or a reaction may not say whose message it is about.
     So is how a message of somebody else was shown that quoted what is forgotten: an example doesn't say whom its prompt quotes.
@@ -83,7 +84,7 @@ def _found(job: ForgetJob, forgotten: Forgotten, progress: Callable[[str], None]
     """
     while True:
         forgotten.found = set()
-        findings = list(_all(job, Cleaning(forgotten, apply=False), progress))
+        findings = list(_all(job, Cleaning(forgotten, apply=False, refuses=job.apply), progress))
         more = forgotten.with_names(messages=sorted(forgotten.found))
         if more.hashes == forgotten.hashes:
             more = forgotten.with_names(shown=sorted(forgotten.shown))
@@ -97,13 +98,16 @@ def _all(job: ForgetJob, cleaning: Cleaning, progress: Callable[[str], None]) ->
     seen = {job.settings.run.forgotten.expanduser().resolve()}
     topics: set[str] = set()
     for place in job.places:
+        if cleaning.locks and not place.startswith(KAFKA):
+            check_stopped((folder_of(place) if place.startswith(SQLITE) else Path(place)).resolve())
         if is_topic(place):
             log, names = _topics_of(place, job, cleaning)
             for topic, at in ((each, f"{log.place}/{each}") for each in names):
                 if at not in topics:
                     topics.add(at)
                     progress(at)
-                    yield clean_topic(log, topic, cleaning, drop=job.drop).of(at, "topic")
+                    found = clean_topic(log, topic, cleaning, drop=job.drop).of(at, "topic")
+                    yield made_by_up(found, folder_of(place)) if place.startswith(SQLITE) else found
             continue
         if not (path := place_of(Path(place))).exists():
             continue  # it was deleted with a place before it
@@ -115,7 +119,7 @@ def _all(job: ForgetJob, cleaning: Cleaning, progress: Callable[[str], None]) ->
             progress(str(each))
             if kind is not None:
                 linked = _hard_links(each)
-                found = kind.clean(each, cleaning).of(str(each), kind.name)
+                found = made_by_up(kind.clean(each, cleaning).of(str(each), kind.name), each)
                 if found.found and linked:
                     hint = f"{linked:,} files have other names (hard links), which keep the old content: name these, too"
                     found = replace(found, rebuild=f"{found.rebuild}; {hint}" if found.rebuild else hint)

@@ -12,13 +12,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from beepgpt.alerts.database import lock_store
 from beepgpt.alerts.forgetting import forget_in_store
 from beepgpt.clock import now_us
 from beepgpt.connectors.files import parquet
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.forgetting import Forgotten, texts_in
 from beepgpt.errors import BeepGPTError, CannotRead
-from beepgpt.folders import replacing, sync_folder
+from beepgpt.folders import UP_NOTE, replacing, sync_folder
 from beepgpt.forgetting.records import Cleaning, Removal, clean_document, clean_lines, json_in, json_of
 from beepgpt.locks import lock, take
 from beepgpt.runtime.recovery import LOCK, NOTE
@@ -63,7 +64,7 @@ def clean_table(path: Path, cleaning: Cleaning) -> Removal:
     import pyarrow.parquet as pq
 
     try:
-        with _written_by_nobody(path) if cleaning.apply else nullcontext(), pq.ParquetFile(path) as table:
+        with _written_by_nobody(path) if cleaning.locks else nullcontext(), pq.ParquetFile(path) as table:
             keeps = [
                 pa.array([not cleaning.forgotten.holds(row) for row in _records_in(batch)], pa.bool_()) for batch in table.iter_batches()
             ]
@@ -126,9 +127,10 @@ def _written_by_nobody(path: Path) -> Iterator[None]:
 
 def delete_unfinished_table(path: Path, cleaning: Cleaning) -> Removal:
     """Delete what a killed run had written of a table, or of a part of it. Raises StoreInUse while a run writes it."""
-    if cleaning.apply:
+    if cleaning.locks:
         with _written_by_nobody(path):
-            path.unlink()
+            if cleaning.apply:
+                path.unlink()
     return Removal(1, "deleted")
 
 
@@ -154,6 +156,8 @@ def name_log(path: Path, cleaning: Cleaning) -> Removal:
 
 def clean_alert_store(path: Path, cleaning: Cleaning) -> Removal:
     """Remove what is forgotten from an alert store. Raises BadAlertStore if a `beepgpt alert` has it."""
+    if cleaning.refuses:
+        os.close(lock_store(path))
     found, unknown = forget_in_store(path, cleaning.forgotten, now_us(), apply=cleaning.apply)
     hint = f"{unknown:,} excerpts of an older release don't say whose they are: name the export or the log, too" if unknown else ""
     return Removal(found, "rewritten" if found else "stays" if unknown else "", hint)
@@ -175,20 +179,25 @@ def clean_recovery(path: Path, cleaning: Cleaning) -> Removal:
     """
     if json_in(path / NOTE).get("forgotten") == cleaning.forgotten.digest:
         return Removal()
-    if cleaning.apply:
+    if cleaning.locks:
         held = lock(path / LOCK, StoreInUse(f"{path}: a run is using this recovery folder: stop it first, and give the same command again"))
         try:
-            for each in path.iterdir():
-                if each.is_dir() and not each.is_symlink():
-                    shutil.rmtree(each)
-                elif each.name not in (NOTE, LOCK):
-                    each.unlink()
-            sync_folder(path)
-            (path / LOCK).unlink()
-            (path / NOTE).unlink()
+            if cleaning.apply:
+                _empty_recovery(path)
         finally:
             os.close(held)
     return Removal(1, "deleted", "the same command as before, which starts again")
+
+
+def _empty_recovery(path: Path) -> None:
+    for each in path.iterdir():
+        if each.is_dir() and not each.is_symlink():
+            shutil.rmtree(each)
+        elif each.name not in (NOTE, LOCK):
+            each.unlink()
+    sync_folder(path)
+    (path / LOCK).unlink()
+    (path / NOTE).unlink()
 
 
 def is_cluster_store(path: Path) -> bool:
@@ -203,6 +212,43 @@ def delete_cluster_store(path: Path, cleaning: Cleaning) -> Removal:
             each.unlink()
         sync_folder(path)
     return Removal(1, "deleted", "python -m bytewax.recovery, and start the cluster again")
+
+
+# The folder of `beepgpt up`
+
+
+MADE_BY_UP = {
+    "recovery store": "beepgpt up --data {}",
+    "topic": "beepgpt up --data {}",
+    "model": "beepgpt up --data {} --rebuild",
+    "page": "",
+    "records": "",
+}
+"""By the kind of what stands in a folder of `beepgpt up`: how it is made anew; empty: it is not, or by itself."""
+
+
+def up_folder_of(path: Path) -> Path | None:
+    """The folder of `beepgpt up` that a path is, or is in."""
+    return next((folder for folder in (path, *path.parents) if (folder / UP_NOTE).exists()), None)
+
+
+def check_stopped(path: Path) -> None:
+    """Raise StoreInUse if a `beepgpt up` runs on the folder that a path is, or is in: what it starts again would have the store."""
+    if (folder := up_folder_of(path)) is not None:
+        os.close(lock(folder, StoreInUse(f"{folder}: `beepgpt up` runs on it: stop it first, and give the same command again")))
+
+
+def made_by_up(found: Removal, path: Path) -> Removal:
+    """What was found at a path: in a folder of `beepgpt up` that makes it anew, not the command that it starts."""
+    folder = up_folder_of(path.resolve()) if found.rebuild and found.kind in MADE_BY_UP else None
+    return found if folder is None else replace(found, rebuild=MADE_BY_UP[found.kind].format(folder))
+
+
+def clean_up_note(path: Path, cleaning: Cleaning) -> Removal:
+    """Remove what is forgotten from what is called as the note of `beepgpt up`. Raises StoreInUse if one runs on the folder."""
+    if cleaning.locks:
+        check_stopped(path.parent)
+    return clean_document(path, cleaning)
 
 
 # Few-shots, training sets and models

@@ -75,10 +75,11 @@ def clean_topic_file(path: Path, cleaning: Cleaning) -> Removal:
 def delete_topic_log(path: Path, cleaning: Cleaning) -> Removal:
     """Delete the write-ahead log of a topic whose file is gone: it may hold what was deleted from that. Raises TopicInUse."""
     found = int(path.stat().st_size > 0)
-    if cleaning.apply:
+    if cleaning.locks:
         held = lock_writer(path.with_name(path.name.removesuffix("-wal")))
         try:
-            path.unlink()
+            if cleaning.apply:
+                path.unlink()
         finally:
             os.close(held)
     return Removal(found, "deleted" if found else "")

@@ -265,6 +265,11 @@ class TopicFeed:
         }
 
     @property
+    def read_to(self) -> dict[str, int]:
+        """The offset up to which SOURCE is read, by partition: what comes there later is not in it."""
+        return {str(number): end or 0 for number, (_, end) in self._bounds.items()}
+
+    @property
     def share(self) -> float:
         # Reading is one half of it, writing the other.
         return 0.5 * self._read / max(self._known, 1) + 0.5 * self._passed / max(len(self._sorter), 1)

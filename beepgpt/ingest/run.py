@@ -114,6 +114,7 @@ def run_ingest(job: IngestJob) -> tuple[dict[str, Any], int]:
         "records_per_second": round(account["read"] / seconds, 1),
         "peak_memory_mb": round(peak_memory_mb(), 1),
         **left_out_of(feed.export if isinstance(feed, ExportFeed) else None),
+        **({"read_to": feed.read_to} if isinstance(feed, TopicFeed) else {}),
         "account": account_as_json(account),
         "does_not_add_up": check_ingest(account),
     }

@@ -79,15 +79,21 @@ class LivingWorkspace:
 
     def catch_up(self) -> None:
         """Let happen, and tell, all that is due by now. A message's time is when Slack gets it, as ever."""
-        while (entry := self._next) is not None and entry[0] <= self._now():
-            planned, free, channel, kind, post, detail = entry
-            channel.last = now = max(self._now(), free)
-            if kind == "post":
-                post.t = now
-            event = json.loads(event_json(self._workspace, now, channel, kind, post, detail))
-            with self._chat.lock:
-                self._next = self._pass((planned, now, channel, kind, post, detail))
-                self._chat.tell(event)
+        while self._next is not None and self._next[0] <= self._now():
+            self.happen()
+
+    def happen(self) -> None:
+        """Let the next thing happen now, due or not. Raises StopIteration once the plan is over."""
+        if self._next is None:
+            raise StopIteration
+        planned, free, channel, kind, post, detail = self._next
+        channel.last = now = max(self._now(), free)
+        if kind == "post":
+            post.t = now
+        event = json.loads(event_json(self._workspace, now, channel, kind, post, detail))
+        with self._chat.lock:
+            self._next = self._pass((planned, now, channel, kind, post, detail))
+            self._chat.tell(event)
 
     def _pass(self, entry: HistoryEntry) -> HistoryEntry | None:
         """Apply an act, let the channel's history show it, and return the next one."""

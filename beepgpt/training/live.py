@@ -26,6 +26,7 @@ import orjson
 
 from beepgpt import clock
 from beepgpt.errors import BadCommand
+from beepgpt.figures import threshold as in_percent
 from beepgpt.training.folder import ALERTS, CARD, COMPARED, LIVE, METRICS, VERSIONS
 
 THRESHOLD = 0.5
@@ -354,9 +355,12 @@ class LiveThresholds:
 class SayPair:
     """Says when a running command takes up another model or threshold, and warns of a newer model that waits for its validation."""
 
-    def __init__(self, folder: Path, in_use: Callable[[], tuple[str, float]], say: Callable[..., None]) -> None:
-        """`folder`: of the live pair; `in_use`: the model's name, and the threshold; `say`: called with a line, and its fields by name."""
-        self._folder, self._in_use, self._say = folder, in_use, say
+    def __init__(self, folder: Path, what: str, in_use: Callable[[], tuple[str, float]], say: Callable[..., None]) -> None:
+        """`folder`: of the live pair; `what` goes by the threshold; `in_use`: the model's name, and the threshold.
+
+        `say`: called with a line, and its fields by name.
+        """
+        self._folder, self._what, self._in_use, self._say = folder, what, in_use, say
         self._pair, self._newer = in_use(), newer_beside(folder)
 
     def look(self) -> None:
@@ -366,8 +370,8 @@ class SayPair:
             self._pair = model, threshold
             now = clock.now_utc()
             self._say(
-                f"From {now:%Y-%m-%d %H:%M:%S} UTC on: model {model} with threshold {threshold:g},"
-                f" in place of {before[0]} with {before[1]:g}",
+                f"From {now:%Y-%m-%d %H:%M:%S} UTC on: model {model} with threshold {in_percent(threshold)} for {self._what},"
+                f" in place of {before[0]} with {in_percent(before[1])}",
                 model=model, threshold=threshold, before=before[0], threshold_before=before[1],
             )  # fmt: skip
         if (newer := newer_beside(self._folder)) != self._newer:

@@ -49,14 +49,20 @@ def back_up(data: DataFolder, to: Path) -> dict[str, int]:
 
 
 def _in_order(data: DataFolder) -> Iterator[Path]:
-    """The files: the states of readers, then the models and pages, then the log. What names a model is before it."""
+    """The files: the states of readers, then the models and pages, then the log. What names a model is before it.
+
+    What is built of a next generation is none of them: it is no whole.
+    """
     readers, log = {data.alerts.name, data.recovery("").name}, "log"
 
     def rank(path: Path) -> tuple[int, int, Path]:
         inside = path.relative_to(data.path)
         return 0 if inside.parts[0] in readers else 2 if inside.parts[0] == log else 1, len(inside.parts), inside
 
-    found = (each for each in data.path.rglob("*") if each.is_file() and not str(each).endswith(TEMPORARY))
+    def is_of_next(path: Path) -> bool:
+        return any(f"{data.next.suffix}." in f"{part}." for part in path.relative_to(data.path).parts)
+
+    found = (each for each in data.path.rglob("*") if each.is_file() and not str(each).endswith(TEMPORARY) and not is_of_next(each))
     return iter(sorted(found, key=rank))
 
 

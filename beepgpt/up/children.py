@@ -22,6 +22,10 @@ from beepgpt.runtime.logs import write_line
 
 NEXT = "next: "
 """How a command says what to run next, which `up` does by itself."""
+INTERRUPTED = "beepgpt: interrupted"
+"""What a command says that is asked to end before it has begun."""
+STOPPED = (130, 128 + signal.SIGTERM, -signal.SIGTERM)
+"""The exit statuses of such a command."""
 NOT_STARTED = 126
 """The exit status of a command that can't be started, as shells have it."""
 LAST_LINES = 12
@@ -98,7 +102,7 @@ class Child:
         return self._is_stopping
 
     def _hear(self, line: str) -> None:
-        if line.startswith(NEXT):
+        if line.startswith(NEXT) or (line == INTERRUPTED and self._is_stopping.is_set()):
             return
         self.words.append(line)
         if self.is_shown:
@@ -169,9 +173,11 @@ def growing_pauses() -> Iterator[float]:
 def ended(status: int | None) -> str:
     """How a process ended, in words.
 
-    >>> ended(2), ended(-9)
-    ('ended with status 2', 'was killed (SIGKILL)')
+    >>> ended(2), ended(-9), ended(130)
+    ('ended with status 2', 'was killed (SIGKILL)', 'was stopped')
     """
+    if status in STOPPED:
+        return "was stopped"
     if status is not None and status < 0:
         return f"was killed ({signal.Signals(-status).name})"
     return f"ended with status {status}"

@@ -9,27 +9,27 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import backoff
 import orjson
 
-from beepgpt.connectors.log import Log, folder_place
+from beepgpt.connectors.log import SQLITE, Log, TopicInUse, folder_place
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.conversations.rules import Rules, in_words
-from beepgpt.errors import BadCommand, RunStopped
-from beepgpt.folders import make_folder, replace_private
+from beepgpt.errors import BadCommand, CannotWrite, RunStopped, cannot_write
+from beepgpt.folders import UP_NOTE, make_folder, replace_private
 from beepgpt.locks import lock
 from beepgpt.runtime.places import check_names_folder
 from beepgpt.runtime.recovery import NOTE
 from beepgpt.runtime.steps import contents_of
 from beepgpt.training.folder import MODELS
 from beepgpt.training.live import card_in, copy_pair, live_in, put_live
+from beepgpt.up.children import PATIENCE
 from beepgpt.up.generations import COLLECTED, MADE_ANEW, suffix_of
 
 INDEX = "index.html"
 """The page that `beepgpt try` makes."""
 FROM_SLACK = "slack"
 """In place of an export's fingerprint: the history that Slack itself has."""
-STATE = "up.json"
-"""By which a data folder is known, and whether its history is in."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class DataFolder:
     def check_own(self) -> None:
         """Raise BadCommand if something else stands there."""
         check_names_folder("--data", self.path)
-        if self.path.is_dir() and not (self.path / STATE).exists() and any(self.path.iterdir()):
+        if self.path.is_dir() and not (self.path / UP_NOTE).exists() and any(self.path.iterdir()):
             raise BadCommand(f"--data {self.path}: holds files that are not of `beepgpt up`: name an empty folder, or a new one")
 
     def take(self) -> int:
@@ -118,11 +118,14 @@ class DataFolder:
 
         Raises BadCommand if another `up` has it.
         """
-        make_folder(self.path)
+        try:
+            make_folder(self.path)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
         held = lock(self.path, BadCommand(f"--data {self.path}: another `beepgpt up` runs on it: stop that one first"))
         self.path.chmod(0o700)
-        if not (self.path / STATE).exists():
-            replace_private(self.path / STATE, b"{}\n")
+        if not (self.path / UP_NOTE).exists():
+            replace_private(self.path / UP_NOTE, b"{}\n")
         return held
 
     def difference(self, rules: Rules) -> str:
@@ -130,8 +133,7 @@ class DataFolder:
         after the other. Empty: not at all. The settings of the first start are noted.
         """
         now = asdict(rules)
-        was: dict[str, Any] | None = self._state().get("rules")
-        if was is None:
+        if (was := self.rules) is None:
             self.note(rules=now)
         elif different := [name for name, value in now.items() if was.get(name) != value]:
             named = [name for name in different if name != "spec"] or different  # the spec says what its settings say
@@ -142,15 +144,26 @@ class DataFolder:
         """Raise BadCommand if what is here was made with another list of the forgotten."""
         for note in (self.recovery(name) / NOTE for name in ("examples", "score")):
             if note.exists() and orjson.loads(note.read_bytes()).get("forgotten") != (None if forgotten is None else forgotten.digest):
+                brokers = "" if self.log.startswith(SQLITE) else f" --from {self.log} --drop"
                 raise BadCommand(
-                    f"--data {self.path}: the list of the forgotten has changed since: give `beepgpt forget` with the same names once more,"
-                    f" with --from {self.path}"
+                    f"--data {self.path}: the list of the forgotten (run.forgotten) has changed since. What is on it is to be removed here,"
+                    f" too: beepgpt forget --from {self.path}{brokers} --yes, with the same settings; then start it again"
                 )
 
     @property
     def history(self) -> str | None:
         """Which history is in: an export's fingerprint, FROM_SLACK, or nothing ("") where `up` began without; None: none is in yet."""
         return self._state().get("history")
+
+    @property
+    def rules(self) -> dict[str, Any] | None:
+        """The settings that shape examples as what is here was made with them; None: nothing is yet."""
+        return self._state().get("rules")
+
+    @property
+    def rebuilt(self) -> list[str] | None:
+        """The history for which all was made anew, and of which channels, as long as each start asks for it; None: it was not asked for."""
+        return self._state().get("rebuilt")
 
     @property
     def since(self) -> str | None:
@@ -175,10 +188,10 @@ class DataFolder:
         None: it is no longer so. All of it is noted at once, or nothing.
         """
         kept = {name: value for name, value in (self._state() | state).items() if value is not None}
-        replace_private(self.path / STATE, orjson.dumps(kept, option=orjson.OPT_APPEND_NEWLINE))
+        replace_private(self.path / UP_NOTE, orjson.dumps(kept, option=orjson.OPT_APPEND_NEWLINE))
 
     def _state(self) -> dict[str, Any]:
-        return dict(orjson.loads((self.path / STATE).read_bytes()))
+        return dict(orjson.loads((self.path / UP_NOTE).read_bytes()))
 
     def choose_log(self, place: str | None) -> None:
         """Note where the log is to be, at the first start; later ones may leave it out. Raises BadCommand where it is another one."""
@@ -198,6 +211,18 @@ class DataFolder:
         shutil.rmtree(self.fetched, ignore_errors=True)  # it would end before what is collected begins
         self.note(generation=COLLECTED, since=since, begun=FROM_SLACK)
 
+    def begin_reading(self, since: str, include: str) -> None:
+        """Note which history is read for the next generation, and remove what was read of another one."""
+        if self._state().get("reading") != [since, include]:
+            self.clear_next()
+            self.note(reading=[since, include])
+
+    def check_room(self) -> None:
+        """Raise CannotWrite if the disk has no room for all that is here once more."""
+        needed = sum(each.stat().st_size for each in self.path.rglob("*") if each.is_file())
+        if (free := shutil.disk_usage(self.path).free) < needed:
+            raise CannotWrite(f"{self.path}: {free / 1e6:,.0f} MB are free, and about {needed / 1e6:,.0f} are needed: free some space")
+
     def begin_next(self, log: Log) -> None:
         """Note that the next generation is being written, so that `clear_unused` removes it where it doesn't become the live one.
 
@@ -214,7 +239,7 @@ class DataFolder:
 
     def swap(self, **state: object) -> None:
         """Let the next generation be the live one, from this moment on; `clear_unused` removes the one before."""
-        self.note(generation=self.next.generation, unused=self.generation, since=None, begun=None, **state)
+        self.note(generation=self.next.generation, unused=self.generation, since=None, begun=None, reading=None, **state)
 
     def clear_unused(self, log: Log) -> None:
         """Remove the generation that is noted as unused, if there is one; a kill in its midst leaves the rest to the next call."""
@@ -223,17 +248,19 @@ class DataFolder:
             return
         old = replace(self, ahead=unused - self.generation)
         for name in log.topics([old.topic_name(kind) for kind in MADE_ANEW]):
-            log.delete(name)
+            _delete(log, name)
         for folder in (old.recovery(""), old.model):
             shutil.rmtree(folder, ignore_errors=True)
-        if unused != self.generation + 1:  # else its history is read on
+        if unused != self.generation + 1:  # else its history is read on, and the figures are the live one's
             shutil.rmtree(old.fetched, ignore_errors=True)
+            for page in (self.outcomes_page, self.outcomes_report):
+                page.unlink(missing_ok=True)
         self.note(unused=None)
 
     def pages(self) -> dict[str, tuple[str, Path]]:
         """The pages that are there, by their places in the folder: what each is called (empty where others lead to it), and its file."""
         found = {str(each.relative_to(self.path)): ("", each) for each in self.first.rglob("*.html")}
-        named = {self.outcomes_page: "What became of predictions", self.first / INDEX: "The verdict on the export, from which it began"}
+        named = {self.outcomes_page: "What became of predictions", self.first / INDEX: "The verdict on the history with which it began"}
         for path, title in named.items():
             if path.exists():
                 found[str(path.relative_to(self.path))] = (title, path)
@@ -254,6 +281,12 @@ class DataFolder:
         for each in self.first.rglob("*"):
             if each.is_file() and not each.name.endswith((".html", ".alerts.jsonl")):
                 each.unlink()
+
+
+@backoff.on_exception(backoff.constant, TopicInUse, max_time=PATIENCE, interval=0.5, jitter=None, logger=None)
+def _delete(log: Log, topic: str) -> None:
+    """Delete a topic, once the commands of an `up` that was killed have ended. Raises LogFailed."""
+    log.delete(topic)
 
 
 def fingerprint_of(export: Path) -> str:

@@ -9,7 +9,7 @@ MADE_ANEW = ("events", "examples", "labeled", "predictions", "outcomes")
 FIRST_TRAINING = 60.0
 """Seconds, about, for a model of what was made anew, and for all to start."""
 A_SECOND = 3_000
-"""Records of a log, about, that are put in order, and made into examples, in a second."""
+"""Records of a log, about, that are put in order, made into examples, and made into the state of `score`, in a second."""
 
 
 def rebuild_seconds(records: int) -> float:

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
-from datetime import time as clock_time
 from functools import partial
-from pathlib import Path
 from signal import SIGTERM
-from typing import NamedTuple
 
 from beepgpt import clock
-from beepgpt.config.settings import Settings
-from beepgpt.connectors.log import SQLITE
-from beepgpt.errors import RunStopped, TooLittle
-from beepgpt.figures import counted
+from beepgpt.errors import BeepGPTError, RunStopped
+from beepgpt.figures import about, counted
 from beepgpt.runtime.console import print_event
 from beepgpt.runtime.places import log_of
 from beepgpt.runtime.running import STOPPED
 from beepgpt.runtime.workers import Stop
 from beepgpt.training.parts import LEAST_ANSWERED
-from beepgpt.up.children import Child, Service, ended, why_ended
+from beepgpt.up.children import PATIENCE, Service, ended
 from beepgpt.up.enough import ExamplesSoFar
-from beepgpt.up.folder import FROM_SLACK, DataFolder, fingerprint_of
-from beepgpt.up.generations import COLLECTED
+from beepgpt.up.folder import FROM_SLACK, fingerprint_of
+from beepgpt.up.generations import COLLECTED, rebuild_seconds
+from beepgpt.up.jobs import STOP_WITHIN, TRAINING, EndedJob, Jobs
 from beepgpt.up.nights import next_night
+from beepgpt.up.plan import ORDER, UpPlan
+from beepgpt.up.rebuilding import NextGeneration
+from beepgpt.up.served import has_caught_up
 
-STOP_WITHIN = 0.2
-"""Seconds between two looks at whether to stop."""
 LOOK_EVERY = 2.0
 """Seconds between two looks at what is to be done."""
 COUNT_EVERY = 20.0
@@ -42,83 +37,10 @@ FIGURES_EVERY = 3_600.0
 """Seconds between two computations of the live figures."""
 BEGINNING = 3.0
 """Seconds after which a history is begun once live events are collected: more than two clocks differ, and than it leaves out at its end."""
-ORDER = ("ingest", "examples", "score", "alert")
-"""What runs for ever, in the order in which it is stopped: who writes, before who reads it."""
-
-
-TRAINING = "training"
-"""What a training is called where its lines are shown."""
-
-
-@dataclass(frozen=True)
-class UpPlan:
-    """What an `up` is to do."""
-
-    data: DataFolder
-    settings: Settings
-    config: Path | None
-    """The file of settings, if one was named; the commands read the same."""
-    export: Path | None
-    """An export as history."""
-    since: str | None
-    """How far back Slack's own history is read; None: an export is given, or nothing."""
-    include: str
-    night: clock_time
-    rebuilds: bool = False
-    """Whether a new generation is made of the log, and of a history, before it goes on."""
-    is_changed: bool = False
-    """Whether the settings that shape examples have changed, so that only what is made anew can be used."""
-
-    @property
-    def env(self) -> dict[str, str]:
-        """The environment of the commands."""
-        named = {} if self.config is None else {"BEEPGPT_CONFIG": str(self.config.resolve())}
-        ours = {"BEEPGPT_ALERTS__STORE": str(self.data.alerts), "BEEPGPT_SLACK__INTERACTIONS_TOPIC": "slack.interactions"}
-        return {**os.environ, **named, **ours}
-
-    def arguments(self, name: str, port: int) -> Sequence[object]:
-        """Of a command that runs for ever: as people run it by hand, with its metrics at `port`."""
-        data = self.data
-        events, metrics = data.topic("events", follow=True), ("--metrics-port", port)
-        match name:
-            case "ingest":
-                return "ingest", "slack", "--to", data.topic("events"), "--include", self.include, *metrics
-            case "examples":
-                return "examples", events, "--to", data.topic("examples"), "--recovery", data.recovery("examples"), *metrics
-            case "score":
-                to = ("--to", data.topic("predictions"), "--outcomes", data.topic("outcomes"))
-                return "score", events, "--model", data.model, *to, "--recovery", data.recovery("score"), *metrics
-        read = {each: data.topic(each, follow=True) for each in ("predictions", "interactions", "outcomes")}
-        also = ("--interactions", read["interactions"], "--outcomes", read["outcomes"], "--deletions", events)
-        return "alert", read["predictions"], *also, "--model", data.model, "--to", data.topic("alerts"), *metrics
-
-
+REPORTED = 5.0
+"""Seconds after which each command has said again how much it has left to read."""
 FIRST_MODEL = "first model"
 """What making one of an export is called."""
-NO_FAULTS = (None, *STOPPED, -SIGTERM, TooLittle.exit_status)
-"""How a command that ends by itself may end: it was not started, was done, was asked to end, or there is too little yet."""
-
-
-class EndedJob(NamedTuple):
-    """A command that ended by itself."""
-
-    at: float
-    """Seconds since 1970."""
-    command: str
-    status: int | None
-    """None: it was not started."""
-    words: Sequence[str]
-    """What it said last."""
-
-    @property
-    def how(self) -> str:
-        """How it ended, in words."""
-        return f"beepgpt {self.command} {why_ended(self.status, self.words)}"
-
-    @property
-    def fault(self) -> str:
-        """How it ended, if something is wrong; else nothing."""
-        return "" if self.status in NO_FAULTS else self.how
 
 
 class LiveRun:
@@ -127,16 +49,14 @@ class LiveRun:
     def __init__(self, plan: UpPlan, stop: Stop) -> None:
         """Raises BadCommand if the plan's history can't be the folder's."""
         self._fingerprint = FROM_SLACK if plan.since else "" if plan.export is None else fingerprint_of(plan.export)
-        if not plan.rebuilds:
+        self._asked = [plan.since or self._fingerprint, plan.include] if plan.rebuilds else None
+        is_done = plan.data.rebuilt == self._asked and not plan.is_changed
+        self._rebuilds = plan.rebuilds and plan.data.history is not None and not is_done
+        if not self._rebuilds:
             plan.data.check_history(self._fingerprint)
         self.plan, self.stop = plan, stop
         self.services: dict[str, Service] = {}
-        self.jobs: dict[str, EndedJob] = {}
-        """How each command that ends by itself last ended."""
-        self.job = ""
-        """Which one runs now."""
-        self.says = ""
-        """What that said last."""
+        self.jobs = Jobs(stop)
         self.log = log_of(plan.settings, plan.data.log)
         self.so_far = ExamplesSoFar(self.log, plan.data.topic_name("examples"))
         self.night = self._next_night()
@@ -152,6 +72,9 @@ class LiveRun:
             while not self.stop():
                 self._every("look", LOOK_EVERY, self._look)
                 time.sleep(STOP_WITHIN)
+        except RunStopped:
+            if not self.stop():
+                raise
         finally:
             status = self._end()
         return status
@@ -167,77 +90,111 @@ class LiveRun:
     def _begin(self) -> None:
         plan, data = self.plan, self.plan.data
         data.clear_unused(self.log)
+        if data.history is None:
+            data.note(rules=asdict(plan.settings.rules))  # nothing is made yet
+        elif plan.rebuilds and not self._rebuilds:
+            again = "Leave the flag out; one more start without it, and the next one with it makes all anew again"
+            print_event(f"--rebuild: all is made of this history already, with these settings, and is not made again. {again}.")
+        if not plan.rebuilds:
+            data.note(rebuilt=None)
         if plan.since is not None and data.history is None:
             data.begin_collecting(plan.since)
-        self._make_topics(data)
-        if plan.rebuilds or data.generation == COLLECTED:
+        self.jobs.must("topics", plan.env, *plan.topics, is_shown=False)
+        if data.generation == COLLECTED:
             self._bring_generation()
+        elif self._rebuilds:
+            self._rebuild()
         else:
             data.clear_next()
             self._bring_history()
         self._start("ingest", "examples")
         history = plan.export if plan.since is None else data.fetched
-        if not data.has_model and history is not None and not plan.rebuilds:
-            made = self._try(FIRST_MODEL, "try", history, "--to", data.first, "--pages-only", "--include", plan.include)
+        if not data.has_model and history is not None and not self._rebuilds:
+            how = ("--to", data.first, "--pages-only", "--include", plan.include)
+            made = self.jobs.attempt(FIRST_MODEL, plan.env, "try", history, *how)
             if made.status == 0:
                 data.adopt_first()
             else:
                 then = "what is said from now on is collected, until there is enough for one; more history comes in with --rebuild"
                 self._say_no_model(made, then)
 
-    def _make_topics(self, data: DataFolder) -> None:
-        """Make those that are missing, and clean those that nobody has open of what they keep no longer."""
-        self._must("topics", *self._topics_of(data), is_shown=False)
-
-    def _topics_of(self, data: DataFolder) -> Sequence[object]:
-        one = ("--partitions", 1) if data.log.startswith(SQLITE) else ()
-        return "topics", data.log, *one, "--generation", data.generation
-
     def _bring_history(self) -> None:
         """Put an export on the log, before anything live: behind live events all of it would be late."""
         data, export = self.plan.data, self.plan.export
         if data.history is not None:
             return
-        if export is not None and not self.stop():
+        if export is not None:
             data.note(begun=self._fingerprint)
-            self._must("history", "ingest", export, "--to", data.topic("events"), "--include", self.plan.include)
-        if not self.stop():
-            data.note(history=self._fingerprint)
+            self.jobs.must("history", self.plan.env, "ingest", export, "--to", data.topic("events"), "--include", self.plan.include)
+        data.note(history=self._fingerprint, rebuilt=self._asked)
 
     # The next generation
 
-    def _bring_generation(self) -> None:
-        """Read a history while the log as it is goes on, then write the next generation of it, in the order of time, and swap it in.
+    def _rebuild(self) -> None:
+        """Bring the next generation while what is usable of the live one goes on, and goes on after a fault, which is reported."""
+        records = sum(end - begin for begin, end in self.log.bounds(self.plan.data.topic_name("events")).values())
+        self.jobs.part_of = f"the next generation of all that is made, built beside the live one ({about(rebuild_seconds(records))})"
+        print_event(f"It works on {self.jobs.part_of}. What runs goes on meanwhile.")
+        try:
+            self._bring_generation()
+        except (BeepGPTError, OSError) as error:
+            self.plan.data.clear_unused(self.log)
+            if self.stop() or self.plan.former is None:
+                raise
+            why = str(error)
+            others = {name: each for name, each in self.jobs.ended.items() if each.how not in why}
+            self.jobs.ended = others | {"rebuild": EndedJob(clock.now(), "up --rebuild", 1, [why])}
+            print_event(f"The rebuild failed: {why}. All goes on as it was; the same command tries again.")
+            self._start(*self._usable())
+        self.jobs.part_of = ""
 
-        What is said while it is written, Slack sends again, or has in its histories.
+    def _bring_generation(self) -> None:
+        """Read a history, build the next generation of the log and what is made of it beside the live one, and let it take its place.
+
+        What is said in the moments between, Slack sends again, or has in its histories.
         """
-        plan, data = self.plan, self.plan.data
-        history = plan.export
+        plan, data, history = self.plan, self.plan.data, self.plan.export
+        building = NextGeneration(plan, self.jobs, self.log)
+        self._start(*self._usable())
         if plan.since is not None:
             history = data.next.fetched
-            self._start(*self._usable())
             if data.generation == COLLECTED:
                 self._wait_for_beginning()
-            self._must("history", "history", "--to", history, "--since", plan.since, "--include", plan.include)
-            self._stop_services()
-        if not self.stop():
-            data.begin_next(self.log)
-            self._make_topics(data.next)
-        if not self.stop():
-            merged = () if history is None else ("--with", history)
-            how = ("--to", data.next.topic("events"), "--include", plan.include, "--scratch", data.path)
-            self._must("generation", "ingest", data.topic("events"), *merged, *how)
-        if not self.stop():
-            data.swap(history=self._fingerprint or data.history or "", rules=asdict(plan.settings.rules))
-            self.so_far = ExamplesSoFar(self.log, data.topic_name("examples"))
-            data.clear_unused(self.log)
-            print_event(f"The log is in order, with its history: all else is made of {data.topic('events')} from now on.")
+            data.begin_reading(plan.since, plan.include)
+            self.jobs.must("history", plan.env, "history", "--to", history, "--since", plan.since, "--include", plan.include)
+        building.write_log(history)
+        if data.generation != COLLECTED:
+            building.build()
+            self._wait_until_read(building)
+        if self.stop():
+            raise RunStopped("the next generation is not whole yet")
+        self._stop_services()
+        building.append_rest()
+        data.swap(history=self._fingerprint or data.history or "", rules=asdict(plan.settings.rules), rebuilt=self._asked)
+        self.so_far = ExamplesSoFar(self.log, data.topic_name("examples"))
+        data.clear_unused(self.log)
+        print_event(f"The log is in order, with its history: all goes on with {data.topic('events')} from now on.")
 
     def _usable(self) -> Sequence[str]:
         """The commands that can run on the live generation meanwhile."""
-        if self.plan.data.generation == COLLECTED or self.plan.is_changed:
+        if self.plan.data.generation == COLLECTED or self.plan.former is None:
             return ("ingest",)
         return ORDER if self.plan.data.has_model else ("ingest", "examples")
+
+    def _wait_until_read(self, building: NextGeneration) -> None:
+        """Return once all from before the next `score` began is read, or isn't for a while: it is for those that run now to alert to it."""
+        until = time.monotonic() + 2 * PATIENCE
+        readers = [service for name, service in self.services.items() if name != "ingest"]
+
+        def wait_for(is_so: Callable[[], bool]) -> None:
+            while not self.stop() and time.monotonic() < until and not is_so():
+                time.sleep(STOP_WITHIN)
+
+        if readers:
+            wait_for(building.is_passed)
+            reported = time.monotonic() + REPORTED
+            wait_for(lambda: time.monotonic() >= reported)
+            wait_for(lambda: all(has_caught_up(each.port) for each in readers))
 
     def _wait_for_beginning(self) -> None:
         """Return once the live log has begun, and a history that is read from now on surely ends behind its beginning."""
@@ -248,19 +205,6 @@ class LiveRun:
                 began = time.monotonic()
                 print_event("What is said from now on is collected; what was said before is read meanwhile, then both become one log.")
             time.sleep(STOP_WITHIN)
-
-    def _must(self, name: str, *arguments: object, is_shown: bool = True) -> None:
-        """Run a command to its end, without which nothing goes on: somebody else may have ended it. Raises RunStopped."""
-        job = self._once(name, *arguments, is_shown=is_shown)
-        if job.status and not self.stop():
-            raise RunStopped(f"{name}: {job.how}")
-
-    def _try(self, name: str, *arguments: object, is_shown: bool = True) -> EndedJob:
-        """Run a command to its end, without which the rest goes on; a fault is reported."""
-        job = self._once(name, *arguments, is_shown=is_shown)
-        if job.fault and not self.stop():
-            print_event(f"{name}: {job.fault}", command=job.command, status=job.status)
-        return job
 
     # What goes on for ever
 
@@ -304,8 +248,7 @@ class LiveRun:
             print_event(f"{'The first model could not be made' if job.fault else 'There is no model yet'}: {then}.")
 
     def _retrain(self, *flags: object) -> EndedJob:
-        data = self.plan.data
-        return self._try(TRAINING, "retrain", data.topic("examples"), "--model", data.model, *flags)
+        return self.jobs.attempt(TRAINING, self.plan.env, *self.plan.retraining, *flags)
 
     def _look_at_outcomes(self) -> None:
         """Once there is an outcome, compute how well predictions do, as a page and as figures, from time to time."""
@@ -313,34 +256,19 @@ class LiveRun:
         if any(begin < end for begin, end in self.log.bounds(data.topic_name("outcomes")).values()):
             shown = ("--model", data.model, "--to", data.outcomes_page, "--report", data.outcomes_report)
             arguments = ("outcomes", data.topic("outcomes"), *shown)
-            self._every("figures", FIGURES_EVERY, lambda: self._try("figures", *arguments, is_shown=False))
+            self._every("figures", FIGURES_EVERY, lambda: self.jobs.attempt("figures", self.plan.env, *arguments, is_shown=False))
 
     def _pass_night(self) -> None:
         """Train anew, compute the figures, and clean the topics that nobody has open of what they keep no longer."""
         self._has_tried = False
         if self.plan.data.has_model:
             self._retrain()
-        self._try("topics", *self._topics_of(self.plan.data), is_shown=False)
+        self.jobs.attempt("topics", self.plan.env, *self.plan.topics, is_shown=False)
         self._next.pop("figures", None)
         self.night = self._next_night()
 
     def _next_night(self) -> datetime:
         return next_night(clock.now_utc(), self.plan.night, self.plan.settings.alerts.zone)
-
-    def _once(self, name: str, *arguments: object, is_shown: bool = True) -> EndedJob:
-        """Run a command to its end, or until somebody asks to stop; returns how it ended."""
-        child = Child(name, self.plan.env, is_shown)
-        self.job = name
-        with ThreadPoolExecutor(1) as pool:
-            running = pool.submit(child.run, arguments)
-            while not running.done():
-                if self.stop():
-                    child.stop()
-                self.says = child.words[-1] if child.words and is_shown else ""
-                wait([running], STOP_WITHIN)
-        self.job = self.says = ""
-        self.jobs[name] = job = EndedJob(clock.now(), str(arguments[0]), running.result(), list(child.words))
-        return job
 
     # The end
 

@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request
 from zoneinfo import ZoneInfo
 
 import orjson
-from prometheus_client.parser import text_string_to_metric_families
 
 from beepgpt import clock
-from beepgpt.alerts.by_day import alerts_by_day
-from beepgpt.alerts.database import BadAlertStore
-from beepgpt.connectors.http import Outbound
+from beepgpt.alerts.by_day import NoAlerts, alerts_by_day, no_alerts
 from beepgpt.conversations.rules import DAY, SECOND
 from beepgpt.training.live import LiveThresholds, live_in, threshold_in
 from beepgpt.up.children import Service
-from beepgpt.up.run import FIRST_MODEL, ORDER, TRAINING, EndedJob, LiveRun
+from beepgpt.up.jobs import TRAINING, EndedJob
+from beepgpt.up.plan import ORDER
+from beepgpt.up.run import FIRST_MODEL, LiveRun
+from beepgpt.up.served import LAG, NO_ANSWER, answer_at, sums_at
 
 LOOK_EVERY = 5.0
 """Seconds between two looks at what the commands serve."""
 MINUTE_OF_LOOKS = 13
 """Looks that a minute begins and ends with."""
-TIMEOUT = 5.0
-"""Seconds for a command to answer."""
 DAYS = 7
 """Of alerts, that are shown."""
 COUNTED = {
@@ -46,7 +42,9 @@ COUNTED = {
 """What each command makes, and which of its metrics count that."""
 IN_UTC = re.compile(r"\b(\d{4}-(?:0[1-9]|1[0-2])-[0-3]\d[ T](?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d+)?)?)(?: UTC|Z)\b")
 """A time of UTC that says so."""
-LAG = "beepgpt_consumer_lag_records"
+CHANNELS = "beepgpt_slack_channels"
+STEP = re.compile(r"(\d)/(\d) ")
+"""How the line begins with which `beepgpt try` ends a step."""
 
 
 @dataclass
@@ -57,16 +55,26 @@ class Seen:
     """Empty: it is ready."""
     lag: int | None = None
     """Records on its topics that it has not read."""
+    channels: int | None = None
+    """Of Slack's that it follows; None: it follows none, or has not listed them yet."""
+    port: int = 0
+    """By which a process is known: each has another one."""
     counts: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=MINUTE_OF_LOOKS))
-    """How much it had made at each look, since it started; and when that was."""
+    """When each look was, and how much the process had made by then: nothing before its first one."""
+
+    def begin(self, port: int, at: float) -> None:
+        """A process has begun since `at`."""
+        self.port = port
+        self.counts.clear()
+        self.counts.append((at, 0.0))
 
     @property
-    def a_minute(self) -> float | None:
-        """How much it makes in a minute, by the last one; None: it isn't known yet."""
+    def last_minute(self) -> float | None:
+        """How much it made in the last minute; None: it isn't known yet."""
         if len(self.counts) < 2:
             return None
         (since, before), (now, count) = self.counts[0], self.counts[-1]
-        return 60 * (count - before) / (now - since)
+        return (count - before) * min(1.0, 60 / (now - since))
 
 
 class StatusWatch:
@@ -75,10 +83,10 @@ class StatusWatch:
     def __init__(self, run: LiveRun) -> None:
         self._run = run
         self._began = clock.now()
+        self._looked = time.monotonic()
         self._seen: dict[str, Seen] = {}
         self._thresholds: dict[Path, LiveThresholds] = {}
         """By the folder of a generation's model."""
-        self._outbound = Outbound("127.0.0.1").opener("http://127.0.0.1")
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -97,29 +105,20 @@ class StatusWatch:
 
     def look(self) -> None:
         """Ask each command how it is."""
+        before, self._looked = self._looked, time.monotonic()
         for name, service in list(self._run.services.items()):
-            seen = self._seen.setdefault(name, Seen())
+            seen, port = self._seen.setdefault(name, Seen()), service.port
+            if port != seen.port:
+                seen.begin(port, before)
             try:
-                status, why = self._get(service.port, "/readyz")
-                sums = sums_in(self._get(service.port, "/metrics")[1])
-            except (OSError, HTTPException, ValueError):
-                seen.counts.clear()
-                seen.why_not_ready, seen.lag = "it begins", None
+                status, why = answer_at(port, "/readyz")
+                sums = sums_at(port)
+            except NO_ANSWER:
+                seen.why_not_ready, seen.lag, seen.channels = "it begins", None, None
                 continue
-            count = sum(sums[each] for each in COUNTED[name][1])
-            if seen.counts and count < seen.counts[-1][1]:  # it was started anew
-                seen.counts.clear()
-            seen.counts.append((time.monotonic(), count))
+            seen.counts.append((time.monotonic(), sum(sums[each] for each in COUNTED[name][1])))
             seen.why_not_ready = "" if status == 200 else why.strip()
-            seen.lag = int(sums[LAG]) if LAG in sums else None
-
-    def _get(self, port: int, path: str) -> tuple[int, str]:
-        try:
-            with self._outbound.open(Request(f"http://127.0.0.1:{port}{path}"), timeout=TIMEOUT) as answer:
-                return answer.status, answer.read().decode()
-        except HTTPError as refused:
-            with refused:
-                return refused.code, refused.read().decode()
+            seen.lag, seen.channels = (int(sums[each]) if each in sums else None for each in (LAG, CHANNELS))
 
     def values(self) -> dict[str, Any]:
         """All that the page shows; times are those of `alerts.zone`."""
@@ -136,17 +135,18 @@ class StatusWatch:
             "now": shown_time(clock.now(), zone),
             "since": shown_time(self._began, zone),
             "services": self.services(),
-            "job": f"{run.job}: {run.says.rstrip('.')}" if run.says else run.job,
+            "job": run.jobs.now,
             "jobs": [
                 {"name": name, "at": shown_time(job.at, zone), "fault": self._fault(name, job), "words": job.words}
-                for name, job in sorted(dict(run.jobs).items(), key=lambda item: -item[1].at)
+                for name, job in sorted(dict(run.jobs.ended).items(), key=lambda item: -item[1].at)
             ],
-            "collected": None if run.plan.data.has_model else run.collected,
+            "channels": self._seen.get("ingest", Seen()).channels,
+            "no_model": "" if run.plan.data.has_model else self._no_model(),
             "model": self._model(),
             "figures": self._figures(),
             "trained": self._trained(),
-            "alerts": self._alerts(),
-            "night": run.night.astimezone(ZoneInfo(zone)).strftime("%a %H:%M"),
+            **self._alerts(),
+            "night": self._night(),
         }
 
     def services(self) -> list[dict[str, Any]]:
@@ -161,7 +161,7 @@ class StatusWatch:
     def _service(self, name: str, service: Service) -> dict[str, Any]:
         seen, fault = self._seen.get(name, Seen()), service.fault
         is_down = bool(fault) and (service.child.pid is None or service.ends > 1)
-        a_minute = seen.a_minute
+        last_minute = None if service.child.pid is None else seen.last_minute
         return {
             "name": name,
             "state": "down" if is_down else "starting" if seen.why_not_ready else "running",
@@ -169,10 +169,24 @@ class StatusWatch:
             "since": shown_briefly(service.since, self._run.plan.settings.alerts.zone),
             "restarts": service.starts - 1,
             "makes": COUNTED[name][0],
-            "a_minute": None if a_minute is None else round(a_minute),
+            "last_minute": None if last_minute is None else round(last_minute),
             "lag": seen.lag,
             "words": list(service.child.words),
         }
+
+    def _no_model(self) -> str:
+        """What is done for a first model, as a sentence."""
+        if self._run.jobs.name not in (FIRST_MODEL, TRAINING):
+            return f"It collects: {self._run.collected}."
+        step = STEP.match(self._run.jobs.says) if self._run.jobs.name == FIRST_MODEL else None
+        return (
+            f"It learns its first model: step {min(int(step[1]) + 1, int(step[2]))} of {step[2]}." if step else "It learns its first model."
+        )
+
+    def _night(self) -> str:
+        """When the next training is, or since when it goes on."""
+        night = self._run.night.astimezone(ZoneInfo(self._run.plan.settings.alerts.zone))
+        return f"now, since {night:%H:%M}" if self._run.jobs.name == TRAINING and clock.now_utc() >= night else f"{night:%a %H:%M}"
 
     def _model(self) -> dict[str, Any] | None:
         data = self._run.plan.data
@@ -188,7 +202,7 @@ class StatusWatch:
 
     def _trained(self) -> dict[str, str] | None:
         """When a training ended last, since this one began, and what it said."""
-        job = self._run.jobs.get(TRAINING)
+        job = self._run.jobs.ended.get(TRAINING)
         if job is None or not job.words:
             return None
         return {"at": shown_time(job.at, self._run.plan.settings.alerts.zone), "says": job.words[-1]}
@@ -201,27 +215,16 @@ class StatusWatch:
             return {**newest, **{end: f"{newest[end]} UTC" for end in ("from", "until")}}
         return None
 
-    def _alerts(self) -> list[dict[str, Any]]:
-        plan = self._run.plan
+    def _alerts(self) -> dict[str, Any]:
+        """The last days' alerts, and why people got none; `is_for_all`: whether that is so without their turning them on."""
+        store, ours = self._run.plan.data.alerts, self._run.plan.settings.alerts
         since = int(clock.now() * SECOND) - DAYS * DAY
-        with suppress(BadAlertStore, OSError):
-            return [
-                {"day": str(day), **counts} for day, counts in alerts_by_day(plan.data.alerts, since, plan.settings.alerts.zone).items()
-            ]
-        return []
-
-
-def sums_in(text: str) -> Counter[str]:
-    """The metrics of a page of Prometheus', each summed over its labels.
-
-    >>> sums_in('# TYPE a counter\\na_total{b="c"} 2.0\\na_total{b="d"} 3.0\\n')["a_total"]
-    5.0
-    """
-    found: Counter[str] = Counter()
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            found[sample.name] += sample.value  # type: ignore[assignment]
-    return found
+        days, none = [], NoAlerts()
+        with suppress(sqlite3.Error, OSError):
+            days = [{"day": str(day), **counts} for day, counts in alerts_by_day(store, since, ours.zone).items()]
+            none = no_alerts(store, since)
+        counted_since = shown_time(none.born / SECOND, ours.zone) if none.born else ""
+        return {"alerts": days, "no_alerts": {**asdict(none), "since": counted_since, "is_for_all": ours.opted_in}}
 
 
 def in_zone(value: Any, zone: str) -> Any:

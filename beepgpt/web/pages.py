@@ -95,6 +95,11 @@ REASONS = {
     "not fresh": "scored too late",
     "deleted": "a message of it was deleted",
     "not opted in": "had not turned alerts on",
+    "quiet hours": "had quiet hours, by their own clock",
+    "hourly limit": "had got as many within the hour as they want",
+    "less likely": "less likely than the threshold",
+    "membership in doubt": "Slack did not say whether they see the channel",
+    "no permalink": "Slack gave no link to the message",
     "unlikely": "wanted only likelier ones, by a threshold of their own",
 }
 """Why somebody is passed over, as the page says it; other reasons are shown as they are."""

@@ -229,11 +229,10 @@ def outcomes_page(found: Mapping[str, Any], home: str = "") -> str:
 
 def is_same(model: Mapping[str, Any]) -> bool:
     """Whether validation judged a model by the same points: then its figures say nothing more."""
-    hits = model["validation"].get("hits", {})
-    return bool(hits) and all(
-        (hits[name]["value"], hits[name]["count"]) == (figure["value"], figure["count"])
-        for name, figure in model["answered"].items()
-        if name in hits
+    hits, answered = model["validation"].get("hits", {}), model["answered"]
+    both = hits.keys() & answered.keys()
+    return bool(both) and all(
+        (hits[name]["value"], hits[name]["count"]) == (answered[name]["value"], answered[name]["count"]) for name in both
     )
 
 

@@ -21,6 +21,8 @@ from beepgpt.web.pages import STATIC
 TYPES = {"style.css": "text/css", "status.js": "text/javascript", "icon.svg": "image/svg+xml"}
 OF_A_REPORT = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"}
 """A page that was written as a file has its stylesheet in it, and no script."""
+DOING = {"figures": "the live figures", "topics": "removing what topics keep no longer", "training": "a newer model"}
+"""Jobs whose names say too little."""
 DOES = {
     "ingest": "writes what happens in Slack to the log",
     "examples": "makes training examples of it",
@@ -50,7 +52,8 @@ class StatusPage:
         """Show what runs. Not async: it reads files, and so is run in a thread."""
         found = self._look()
         linked = {address: title for address, (title, _) in self._linked().items() if title}
-        return HTMLResponse(pages.rendered("status.html", found=found, verdict=verdict_of(found), does=DOES, linked=linked))
+        words = {"does": DOES, "doing": DOING, "reasons": pages.REASONS}
+        return HTMLResponse(pages.rendered("status.html", found=found, verdict=verdict_of(found), linked=linked, **words))
 
     async def show_static(self, request: Request) -> Response:
         """Serve one of the page's own files."""
@@ -70,23 +73,29 @@ class StatusPage:
 def verdict_of(found: Mapping[str, Any]) -> str:
     """The sentence that the page opens with.
 
-    >>> ingest = {"name": "ingest", "state": "running", "why": "", "a_minute": 1, "makes": "event", "lag": None}
-    >>> well = {"services": [ingest], "collected": None, "job": "", "jobs": []}
+    >>> ingest = {"name": "ingest", "state": "running", "why": "", "last_minute": 1, "makes": "event", "lag": None}
+    >>> well = {"services": [ingest], "channels": 3, "no_model": "", "job": "", "jobs": []}
     >>> verdict_of(well)
     'All is well: 1 event in the last minute.'
     >>> verdict_of(well | {"services": [ingest | {"state": "down", "why": "ended with status 1"}]})
     'ingest: ended with status 1.'
     >>> verdict_of(well | {"jobs": [{"name": "training", "fault": "beepgpt retrain was killed (SIGKILL)"}]})
     'training: beepgpt retrain was killed (SIGKILL).'
+    >>> verdict_of(well | {"channels": 0})
+    'The app is in no channel: /invite @BeepGPT in those that it is to follow.'
     """
     services = found["services"]
     faults = [f"{each['name']}: {each['fault']}" for each in found["jobs"] if each["fault"]]
     down, begin = ([f"{each['name']}: {each['why']}" for each in services if each["state"] == state] for state in ("down", "starting"))
-    if wrong := [*down, *faults] or begin:
+    if wrong := [*down, *faults]:
         return f"{'; '.join(wrong)}."
+    if found["channels"] == 0:
+        return "The app is in no channel: /invite @BeepGPT in those that it is to follow."
+    if begin:
+        return f"{'; '.join(begin)}."
     if not services:
         return f"It begins: {found['job'] or 'nothing runs yet'}."
-    if found["collected"]:
-        return f"It collects: {found['collected']}."
-    a_minute = services[0]["a_minute"]
-    return "All is well." if a_minute is None else f"All is well: {counted(a_minute, services[0]['makes'])} in the last minute."
+    if found["no_model"]:
+        return str(found["no_model"])
+    made = services[0]["last_minute"]
+    return "All is well." if made is None else f"All is well: {counted(made, services[0]['makes'])} in the last minute."

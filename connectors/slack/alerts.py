@@ -18,7 +18,7 @@ from slack_sdk.errors import SlackApiError, SlackClientError
 from beepgpt.connectors.http import Outbound
 from beepgpt.connectors.slack.client import SlackClient, slack_outbound
 from beepgpt.connectors.slack.members import SlackPerson
-from beepgpt.connectors.slack.scopes import ALERTS
+from beepgpt.connectors.slack.scopes import ALERTS, manifest_of
 from beepgpt.errors import AddressRefused, SlackBusy, SlackError, SlackFailed, SlackRefused, SlackUnclear
 
 SLACK = "https://slack.com/api/"
@@ -152,9 +152,7 @@ class SlackMessenger:
         granted = headers.get("x-oauth-scopes")
         granted = granted[0] if isinstance(granted, list) else granted
         if isinstance(granted, str) and (missing := sorted(ALERTS - {each.strip() for each in granted.split(",")})):
-            raise SlackFailed(
-                f"the app lacks the scopes {', '.join(missing)}: add them (config/slack-app.yaml has all), and install it again"
-            )
+            raise SlackFailed(f"the app lacks the scopes {', '.join(missing)}: add them ({manifest_of()} has all), and install it again")
         self.team = str(answer.get("team_id", ""))
         return str(answer.get("team", ""))
 

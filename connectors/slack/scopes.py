@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 CHANNELS = {
     "channels": frozenset({"channels:history", "channels:read"}),
     "groups": frozenset({"groups:history", "groups:read"}),
@@ -15,3 +17,8 @@ REACTIONS = "reactions:read"
 """Without it there are just no reactions."""
 ALERTS = frozenset({"channels:read", "chat:write", "groups:read", "im:history", "im:write", "users:read"})
 """To alert people."""
+
+
+def manifest_of(*, is_private: bool = False) -> Path:
+    """The manifest that an app with these scopes is made from, which is installed with the package; `is_private`: private channels, too."""
+    return Path(__file__).resolve().parents[2] / "config" / f"slack-app{'-private' if is_private else ''}.yaml"

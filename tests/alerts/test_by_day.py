@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from beepgpt.alerts.by_day import alerts_by_day, have_joined
+from beepgpt.alerts.by_day import NoAlerts, alerts_by_day, have_joined, no_alerts
 from beepgpt.alerts.store import AlertStore
 from beepgpt.conversations.rules import DAY
 from tests.support import MONDAY_AT_TEN
@@ -17,6 +17,7 @@ def test_a_store_that_is_being_made_has_no_alerts_yet(tmp_path: Path):
     assert alerts_by_day(tmp_path / "none.sqlite", 0, "UTC") == have_joined(tmp_path / "none.sqlite") == {}
     (empty := tmp_path / "empty.sqlite").touch()
     assert alerts_by_day(empty, 0, "UTC") == have_joined(empty) == {}
+    assert no_alerts(empty, 0) == NoAlerts()
 
 
 def test_who_joined_is_known_at_once_and_counts_once_the_day_is_over(tmp_path: Path):
@@ -34,4 +35,4 @@ def test_who_joined_is_known_at_once_and_counts_once_the_day_is_over(tmp_path: P
 
     assert have_joined(tmp_path / "alerts.sqlite") == {"joined": True, "early": True, "not": False, "before": False}
     ((_, counts),) = alerts_by_day(tmp_path / "alerts.sqlite", MONDAY_AT_TEN - DAY, "UTC").items()
-    assert counts == {"message": 5, "joined": 1, "not_joined": 1, "open": 3}
+    assert counts == {"message": 5, "joined": 1, "not_joined": 1, "open": 3, "so_far": 1}

@@ -141,7 +141,7 @@ def test_how_long_the_rest_takes_is_said_where_no_line_can_change(capsys: pytest
     assert said == ["replaying: 1 of 3 times, about 0 s left", "replaying: 2 of 3 times, about 0 s left"]
 
 
-def test_one_threshold_for_all_who_ask(tmp_path: Path):
+def test_one_threshold_for_all_who_ask(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Alerts, scores and outcomes ask for that of the model whose predictions they have: what is set, else rehearsed, else validated. A
     model that is trained over that one waits, without a threshold, and figures of another model are none."""
     folder, settings = save(tmp_path / "model"), read_settings(environ={})
@@ -154,11 +154,14 @@ def test_one_threshold_for_all_who_ask(tmp_path: Path):
     first = name_of(folder)
     validate(folder, 0.45)
     assert asked(first) == (0.45, 0.45, 0.45)
-    keep({"threshold": 0.25, "why": "…"}, folder, [first])
+    keep({"threshold": 0.25, "why": "…"}, folder, [first], stays=True)
     assert asked(first) == (0.25, 0.25, 0.25)
     assert LiveThresholds(folder, 0.4)(first) == 0.4
 
-    keep({"threshold": 0.35, "why": "…"}, folder, [first, "another"])
+    assert f"Alerts from 25 % on: {folder / ALERTS}, which" in " ".join(capsys.readouterr().err.split())
+    keep({"threshold": 0.25, "why": "…"}, folder, [first], stays=False)  # another place has it later
+    assert capsys.readouterr().err == "Alerts from 25 % on.\n"
+    keep({"threshold": 0.35, "why": "…"}, folder, [first, "another"], stays=True)
     assert json.loads((folder / ALERTS).read_bytes())["threshold"] == 0.25
     save(folder, seed=2)
     assert (threshold_in(folder), asked(first), asked(name_of(folder))) == (None, (0.25, 0.25, 0.25), (0.25, 0.25, 0.25))

@@ -195,7 +195,7 @@ def test_why_alerts_begin_at_a_threshold_is_said(tmp_path: Path, capsys: pytest.
     version = pair(live, 1, 0.3)
     assert said().startswith("Alerts from 30.0 % on, as it was validated: by all next answers")
     assert "beepgpt rehearse PREDICTIONS" in said()
-    keep({"threshold": 0.25, "why": "half of the readers join"}, version, [version.name])
+    keep({"threshold": 0.25, "why": "half of the readers join"}, version, [version.name], stays=True)
     capsys.readouterr()
     assert said() == "Alerts from 25.0 % on, half of the readers join."
 

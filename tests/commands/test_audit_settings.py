@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from beepgpt.commands.audit import next_command
 from beepgpt.conversations.rules import HOUR, Rules
 from beepgpt.runtime.made_by import recorded_rules, rules_beside
 from beepgpt.simulation.workspace import Plan, write_export
@@ -65,6 +66,13 @@ def test_the_next_command_replaces_nothing(made: Path, tmp_path: Path):
 
     ends = [each.splitlines()[-1] for each in says]
     assert ends == ["next: beepgpt train set", "next: beepgpt train set", f"next: beepgpt prepare {alone} --to {tmp_path / 'set'}"]
+
+
+def test_a_topic_of_examples_is_prepared():
+    """It is no file with a place beside it; what bounded the audit bounds no training set."""
+    topic = "sqlite:///srv/live/log/slack.examples"
+
+    assert next_command(f"{topic}?to=2026-01-01T00:00:00Z") == ("prepare", topic, "--to", "set")
 
 
 def test_rules_of_another_version_are_not_taken():

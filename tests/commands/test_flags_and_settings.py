@@ -264,6 +264,8 @@ def test_init_writes_a_file_that_every_command_reads(tmp_path: Path, monkeypatch
     assert "is there already" in str(CliRunner().invoke(app, wanted.split()).exception)
     nobody = CliRunner().invoke(app, ["init", "--workspace", "a", "--to", "c.toml"])
     assert "nobody is there to be asked: give --zone" in str(nobody.exception) and not (tmp_path / "c.toml").exists()
+    wrong = CliRunner().invoke(app, ["init", "--workspace", "a", "--zone", "Berlin", "--to", "d.toml"])
+    assert str(wrong.exception).startswith("--zone is 'Berlin': ") and not (tmp_path / "d.toml").exists()
 
 
 def test_what_stands_beside_a_flag_is_the_same_in_every_command():

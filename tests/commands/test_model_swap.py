@@ -84,17 +84,18 @@ def test_score_and_alert_follow_a_pair(broker: Broker | GivenBroker, tmp_path: P
         wait_until(lambda: alerts.exists() and alerts.read_text().endswith("\n"), "somebody is alerted", said=lambda: alerting.said)
         assert f'model="{second.name}",threshold="0.01"' in in_use()
         assert f'model="{second.name}",' in in_use(0) and 'threshold="0.01"' in in_use(0)
-        keep({"threshold": 0.02, "why": "…"}, second, [second.name])
+        keep({"threshold": 0.02, "why": "…"}, second, [second.name], stays=True)
         wait_until(lambda: 'threshold="0.02"' in in_use(), "a rehearsal's threshold is taken", said=in_use)
-        both = (scoring, alerting)
+        both = ((scoring, "its figures"), (alerting, "alerts"))
         lines = [
-            f"on: model {second.name} with threshold 0.01, in place of {first.name} with 0.99",
-            f"on: model {second.name} with threshold 0.02, in place of {second.name} with 0.01",
+            ("on: model {} with threshold 1 % for {}, in place of {} with 99 %", second.name, first.name),
+            ("on: model {} with threshold 2 % for {}, in place of {} with 1 %", second.name, second.name),
         ]
-        wait_until(lambda: all(run.said.count(line) == 1 for run in both for line in lines), "both say so", said=lambda: alerting.said)
+        said = [(run, line.format(now, what, was)) for run, what in both for line, now, was in lines]
+        wait_until(lambda: all(run.said.count(line) == 1 for run, line in said), "both say so", said=lambda: alerting.said)
         save(live, seed=3)
         waits = f"the model {name_of(live)} there has no threshold yet: going on with {second.name}"
-        wait_until(lambda: all(run.said.count(waits) == 1 for run in both), "both warn of a newer model", said=lambda: alerting.said)
+        wait_until(lambda: all(run.said.count(waits) == 1 for run, _ in both), "both warn of a newer model", said=lambda: alerting.said)
 
     found = predicted()
     models = [each["model"] for each in found]

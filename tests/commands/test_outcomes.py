@@ -158,6 +158,15 @@ def test_weeks_are_drawn_of_two_whole_ones(days: int, is_drawn: bool):
     assert ("<strong>Hits by week.</strong>" in page, page.count("<svg")) == (is_drawn, 2 if is_drawn else 1)
 
 
+def test_a_validation_beside_no_figures_found_nothing_the_same():
+    """Where nothing judges the model yet, there is nothing to compare."""
+    (figures,) = figures_by_model([outcome(0, part="choose")], half)
+    hits = {"hit@1": {"value": 0.5, "low": 0.4, "high": 0.6, "count": 9}}
+    page = outcomes_page({"source": "x", "right": RIGHT, "models": [figures | {"validation": {"hits": hits, "of": ""}}]})
+
+    assert "There are no figures" in page and "found the same" not in page
+
+
 def test_the_page_says_what_became_of_those_that_judge():
     """Whose sum is that of the outcomes that judge, and of how many of these all figures are."""
     ended = [outcome(0), outcome(1, how="silent"), outcome(2, how="superseded"), outcome(3, part="choose"), outcome(4, part="choose")]

@@ -153,7 +153,9 @@ def test_a_negated_flag_is_named_as_it_was_written():
     assert problems(conversations={"candidate": False}) == ["--no-candidate is unknown; did you mean --no-candidates?"]
 
 
-@pytest.mark.parametrize(("content", "reason"), [(None, "No such file"), (b"window 5", "Expected"), (b"\xff", "utf-8")])
+@pytest.mark.parametrize(
+    ("content", "reason"), [(None, "No such file"), (b"window 5", "Expected"), (b"zone = Berlin", "text needs quotes"), (b"\xff", "utf-8")]
+)
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None, reason: str):
     """Missing, not TOML, not text: the file and the reason, and no traceback."""
     ours = tmp_path / "ours.toml"

@@ -15,7 +15,7 @@ import pytest
 
 from beepgpt import __version__
 from beepgpt.config.settings import read_settings
-from beepgpt.connectors.slack.scopes import ALERTS, CHANNELS, REACTIONS
+from beepgpt.connectors.slack.scopes import ALERTS, CHANNELS, REACTIONS, manifest_of
 from tests.support.deploy import (
     KUBERNETES,
     OURS,
@@ -333,7 +333,7 @@ def test_the_slack_app_may_do_what_it_needs(file: str, kinds: list[str]):
 
 def test_the_slack_apps_differ_in_private_channels_alone():
     """In a scope and an event."""
-    public, private = (document(ROOT / "config" / f"{each}.yaml") for each in ("slack-app", "slack-app-private"))
+    public, private = (document(manifest_of(is_private=each)) for each in (False, True))
     private["oauth_config"]["scopes"]["bot"].remove("groups:history")
     private["settings"]["event_subscriptions"]["bot_events"].remove("message.groups")
 

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from beepgpt.alerts.forgetting import forget_in_store
+from beepgpt.alerts.forgetting import OF_CONVERSATIONS, forget_in_store
 from beepgpt.alerts.store import AlertStore
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors.slack.export import ChannelKind, open_export
 from beepgpt.conversations.account import Account
+from beepgpt.conversations.events import micros
 from beepgpt.conversations.forgetting import Forgotten, without_forgotten
 from beepgpt.errors import BadCommand
 from beepgpt.folders import UNFINISHED
@@ -308,6 +309,30 @@ def test_an_alert_store_alone_knows_whose_excerpts_are_whose(tmp_path: Path):
         "a": "", "b": "quokkasaid b", "c": "quokkasaid c"
     }  # fmt: skip
     assert sorted(row["key"] for row in store._rows("SELECT key FROM told")) == [f"C1:{at + ord(name)}" for name in "bc"]
+
+
+def test_conversations_that_a_forgotten_message_began_leave_the_alert_store(tmp_path: Path):
+    """Who was alerted to them, who wrote there, and which session holds their thread; those of others stay. Whose they are is known."""
+    path, other = tmp_path / "alerts.sqlite", "1690360254.000000"
+    store = AlertStore(path)
+    for at, author in ((AT, "U9"), (other, "U3")):
+        thread, session = f"C1:{at}:thread", f"C1:{at}:session"
+        store.record_post("C1", micros(at), None, author)
+        store.add_alert(alert(at, "U2", "C1", micros(at)), [f"C1:{micros(at)}", thread, session], [])
+        store.record_participants(
+            [(thread, "U2"), (session, "U2")], {thread: session, f"C1:1690360255.00000{author[1]}:thread": session}, 5
+        )
+    store.close()
+
+    found: set[tuple[str, str]] = set()
+    (person := NOBODY.with_names(["U9"])).found = found
+    forget_in_store(path, person, 7, apply=False)
+    assert found == {("C1", AT)}
+    forget_in_store(path, NOBODY.with_names(messages=found), 7, apply=True)
+    store = AlertStore(path)
+    named = [row["name"] for table, column in OF_CONVERSATIONS for row in store._rows(f"SELECT {column} AS name FROM {table}")]
+    assert [each for each in named if AT in each or str(micros(AT)) in each] == []
+    assert len([each for each in named if other in each or str(micros(other)) in each]) == 9
     store.close()
 
 

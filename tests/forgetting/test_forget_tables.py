@@ -17,7 +17,7 @@ from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.errors import CannotRead
 from beepgpt.forgetting.kinds import found_in
 from beepgpt.forgetting.records import Cleaning, Removal
-from beepgpt.forgetting.stores import StoreInUse
+from beepgpt.forgetting.stores import StoreInUse, clean_table
 from tests.support.tables import write_table
 
 SOMEBODY = "U0SOMEBODY"
@@ -100,8 +100,9 @@ def test_a_table_that_is_being_written_is_refused(tmp_path: Path, code: str, mar
     with writing(rows, code.format(str(rows))):
         with pytest.raises(StoreInUse, match="a run is writing this table: stop it first"):
             forget(tmp_path)
-        with pytest.raises(StoreInUse, match="a run is writing this table"):
-            forget(part)
+        for cleaning in (Cleaning(FORGOTTEN, apply=True), Cleaning(FORGOTTEN, apply=False, refuses=True)):
+            with pytest.raises(StoreInUse, match="a run is writing this table"):
+                clean_table(part, cleaning)
 
         assert part.read_bytes() == before and (tmp_path / mark).exists()
 

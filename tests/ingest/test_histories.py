@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -13,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from beepgpt.config.settings import read_settings
 from beepgpt.conversations.events import micros
 from beepgpt.conversations.rules import SECOND
+from beepgpt.ingest.slack import histories
 from beepgpt.ingest.slack.histories import TRIES
 from beepgpt.simulation.slack.faults import Faults
 from beepgpt.simulation.slack.server import BOT_TOKEN, ApiError, SlackServer, serving
@@ -147,6 +150,20 @@ def test_a_killed_history_goes_on_and_is_of_one_time(tmp_path: Path):
     assert len(found) == sum(len(json.loads(each)) for each in bytes_in(tmp_path / "whole" / last).values())
 
 
+def test_what_is_left_counts_threads_and_the_channels_still_to_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    """Before anything is read nobody knows how many threads there are: they are named, since most of the time is theirs."""
+    monkeypatch.setattr(histories, "SAY_EVERY", 0.0)
+    plan = Plan(seed=15, messages=200, channels=3, people=6, days=10, private=0)
+    with acme(tmp_path, plan) as (server, _):
+        settings = read_settings(environ=server.settings | QUICK)
+        histories.read_histories(histories.HistoryJob(tmp_path / "read", "2023-01-01", ("channels",), settings))
+    said = capfd.readouterr().err
+    assert "the histories of 3 channels are to be read, less than a minute, and a minute more for every 100,000 threads." in said
+    assert re.findall(r"\d threads? still to be read, less than a minute; then (\d) more channels?\n", said)[0] == "2"
+
+
 def test_what_is_forgotten_is_not_written_and_goes_from_a_folder_half_filled(tmp_path: Path):
     """Neither messages nor names of who is on the list; and `forget` takes them out of a folder that is not whole yet."""
     plan = Plan(seed=13, messages=200, channels=2, people=6, days=10, private=0)
@@ -202,7 +219,7 @@ def test_what_slack_refuses_is_said(tmp_path: Path):
             each["is_member"] = False
         server.scopes += ",channels:history"
         nowhere = history(server, tmp_path / "nowhere")
-        assert nowhere.returncode == 1 and "invite it to some" in nowhere.stderr
+        assert nowhere.returncode == 1 and "in no channel: /invite @BeepGPT in those" in nowhere.stderr
         tokenless = history(server, tmp_path / "tokenless", BEEPGPT_SLACK__BOT_TOKEN="")
         assert tokenless.returncode == 2 and "slack.bot_token is missing" in tokenless.stderr
         foreign = history(server, tmp_path)

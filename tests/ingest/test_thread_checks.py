@@ -15,7 +15,7 @@ from beepgpt.conversations.rules import SECOND
 from beepgpt.ingest.slack.run import OTHER_COUNTS
 from beepgpt.simulation.slack.server import ApiError, SlackServer
 from tests.ingest.test_agreement import server
-from tests.support.slack_worlds import World, world_of
+from tests.support.slack_worlds import CHANNELS, World, world_of
 
 __all__ = ["server"]
 
@@ -69,6 +69,23 @@ def changes(world: World, kind: str) -> list[str]:
 def hours(world: World, count: int) -> None:
     for _ in range(count):
         world.pass_by(60)
+
+
+# What the start says
+
+
+def test_an_app_that_is_in_no_channel_says_what_to_do(world: World, capfd: pytest.CaptureFixture[str]):
+    """Else it would wait for ever, and nobody would know for what. A shared channel doesn't count."""
+    assert world.loop.gauges()["channels"] == len(CHANNELS)
+    for channel in CHANNELS:
+        world.slack.channels[channel]["is_member"] = False
+    world.slack.add_channel("C9", is_ext_shared=True)
+    world.start()
+    assert "channels" not in world.loop.gauges()
+    world.up()
+    world.ask(4)
+    assert world.loop.gauges()["channels"] == 0
+    assert "the app is in no channel but 1 that is left out: /invite @BeepGPT in those" in capfd.readouterr().err
 
 
 # What is taken for deleted

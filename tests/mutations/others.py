@@ -8,6 +8,8 @@ QUEUE_PY = "beepgpt/labeling/review_queue.py"
 FEW_PY = "beepgpt/labeling/few_shots.py"
 PAGE_PY = "beepgpt/web/local_server.py"
 SETTINGS_PY = "config/settings.py"
+JOBS_PY, REBUILDING_PY = "beepgpt/up/jobs.py", "beepgpt/up/rebuilding.py"
+REBUILT, ASKED = "tests/up/test_generations.py::test_what_comes_while_a_generation_is_built_is_in_it", "tests/up/test_rebuild_asked.py"
 CHILDREN_PY, FOLDER_PY = "beepgpt/up/children.py", "beepgpt/up/folder.py"
 BACKUP_PY, BACKUP = "beepgpt/up/backup.py", "tests/up/test_backup.py"
 CLOCK_PY, CLOCK = "beepgpt/clock.py", "tests/test_clock.py"
@@ -288,20 +290,94 @@ ROWS = (
         "law 6",
         "beepgpt/up/run.py",
         "tests/up/test_folder.py",
-        (
-            "        if not self.stop():\n            data.note(history=self._fingerprint)\n",
-            "        data.note(history=self._fingerprint)\n",
-        ),
+        ("data.note(begun=self._fingerprint)", "data.note(begun=self._fingerprint, history=self._fingerprint)"),
     ),
     mutation(
         "a history whose ingest somebody ended is taken for whole",
         "law 6",
-        "beepgpt/up/run.py",
+        JOBS_PY,
         "tests/up/test_folder.py::test_a_history_that_somebody_else_ended_is_not_in",
+        ("if job.status or self._stop():", "if job.fault or self._stop():"),
+    ),
+    mutation(
+        "what was read of another history is taken for the one that is asked for",
+        "law 6",
+        FOLDER_PY,
+        "tests/up/test_generations.py::test_what_was_read_of_a_history_stays_until_its_generation_is_live",
+        ("            self.clear_next()\n", ""),
+    ),
+    mutation(
+        "a copy has what is built of a next generation",
+        "law 6",
+        BACKUP_PY,
+        BACKUP,
+        (" and not is_of_next(each))", ")"),
+    ),
+    mutation(
+        "conversations that a forgotten message began stay in the alert store",
+        "law 9",
+        "beepgpt/alerts/forgetting.py",
+        "tests/forgetting/test_forget_files.py::test_conversations_that_a_forgotten_message_began_leave_the_alert_store",
         (
-            "if job.status and not self.stop():\n            raise RunStopped",
-            "if job.fault and not self.stop():\n            raise RunStopped",
+            "forgotten.has_message(channel, ts_text(int(at)) if at.isdigit() else at)",
+            "(at.isdigit() and forgotten.has_message(channel, ts_text(int(at))))",
         ),
+    ),
+    mutation(
+        "what comes while the next generation is built is in it twice",
+        "law 6",
+        REBUILDING_PY,
+        REBUILT,
+        (", starts=self._read_to)", ")"),
+    ),
+    mutation(
+        "what comes while the next generation is built is not in it",
+        "law 6",
+        "beepgpt/up/run.py",
+        REBUILT,
+        ("        building.append_rest()\n", ""),
+    ),
+    mutation(
+        "what comes while the next generation is built is appended as it came",
+        "law 6",
+        REBUILDING_PY,
+        REBUILT,
+        ("        rest.sort(key=itemgetter(0))\n", ""),
+    ),
+    mutation(
+        "a generation is live before the one before it has scored what is its own to score",
+        "law 6",
+        REBUILDING_PY,
+        ASKED,
+        ("(each.t or 0) >= due", "(each.t or 0) >= began"),
+    ),
+    mutation(
+        "a rebuild that fails takes along what runs",
+        "law 6",
+        "beepgpt/up/run.py",
+        ASKED,
+        ("            if self.stop() or self.plan.former is None:\n                raise\n", "            raise\n"),
+    ),
+    mutation(
+        "what runs while other settings are built loses its own",
+        "law 6",
+        "beepgpt/up/plan.py",
+        ASKED,
+        ("self.former if not self.data.ahead else None", "None"),
+    ),
+    mutation(
+        "a rebuild is done at each start that asks for it",
+        "law 6",
+        "beepgpt/up/run.py",
+        ASKED,
+        ("plan.data.history is not None and not is_done", "plan.data.history is not None"),
+    ),
+    mutation(
+        "a rebuild that was done once is never done again",
+        "law 6",
+        "beepgpt/up/run.py",
+        ASKED,
+        ("            data.note(rebuilt=None)\n", "            pass\n"),
     ),
     mutation(
         "a generation that was written by half is not removed, and taken for somebody else's",

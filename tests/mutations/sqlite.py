@@ -137,7 +137,7 @@ ROWS = (
         "law 9",
         "beepgpt/forgetting/topics.py",
         "tests/forgetting/test_forget_logs.py::test_a_log_whose_topic_is_gone_goes",
-        ("            path.unlink()\n", "            pass\n"),
+        ("                path.unlink()\n", "                pass\n"),
     ),
     mutation(
         "a new topic takes the write-ahead log of a deleted one for its own",

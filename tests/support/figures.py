@@ -82,7 +82,10 @@ def exported_by() -> dict[str, dict[str, Labels]]:
         lags=lambda: {("slack.predictions", 0): 1},
     )
     slack = SlackFigures(
-        counts=lambda: {"left_out:shared": 1}, gauges=lambda: {"last_event": 1.0}, types=lambda: {"message": 1}, calls=lambda: calls
+        counts=lambda: {"left_out:shared": 1},
+        gauges=lambda: {"last_event": 1.0, "channels": 1},
+        types=lambda: {"message": 1},
+        calls=lambda: calls,
     )
     by_job: dict[str, Collector] = {
         "examples": Figures(**read),  # type: ignore[arg-type]

@@ -128,17 +128,17 @@ def test_what_is_taken_up_is_said_once(tmp_path: Path, capsys: pytest.CaptureFix
     """Another model, and another threshold of the same one: which, instead of which, and from when; where the log is JSON, with fields."""
     first = pair(tmp_path, 1, 0.3)
     thresholds = LiveThresholds(tmp_path, every=0)
-    pair_of = SayPair(tmp_path, lambda: ((name := thresholds.model), thresholds(name)), print_event)
+    pair_of = SayPair(tmp_path, "alerts", lambda: ((name := thresholds.model), thresholds(name)), print_event)
     pair_of.look()
     assert capsys.readouterr().err == ""
 
     second = pair(tmp_path, 2, 0.7)
     pair_of.look()
     pair_of.look()
-    words = f"model {second.name} with threshold 0.7, in place of {first.name} with 0.3\n"
+    words = f"model {second.name} with threshold 70 % for alerts, in place of {first.name} with 30 %\n"
     assert re.fullmatch(r"From 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC on: " + re.escape(words), capsys.readouterr().err)
 
-    keep({"threshold": 0.6, "why": "…"}, second, [second.name])
+    keep({"threshold": 0.6, "why": "…"}, second, [second.name], stays=True)
     lines: list[str] = []
     configure("warning", "json", lines.append, whole=True)
     try:
@@ -147,7 +147,7 @@ def test_what_is_taken_up_is_said_once(tmp_path: Path, capsys: pytest.CaptureFix
         configure("warning", "text", whole=True)
     (event,) = map(json.loads, lines)
     told = {"model": second.name, "threshold": 0.6, "before": second.name, "threshold_before": 0.7}
-    assert told.items() <= event.items() and f"model {second.name} with threshold 0.6" in event["message"]
+    assert told.items() <= event.items() and f"model {second.name} with threshold 60 % for alerts" in event["message"]
 
 
 def test_the_threshold_in_use_is_that_of_the_live_pair_and_follows_what_a_rehearsal_writes(tmp_path: Path):
@@ -156,12 +156,12 @@ def test_the_threshold_in_use_is_that_of_the_live_pair_and_follows_what_a_rehear
     thresholds = LiveThresholds(tmp_path, every=0)
     assert (thresholds.current, thresholds.model, thresholds(first.name)) == (0.3, first.name, 0.3)
 
-    keep({"threshold": 0.25, "why": "…"}, first, [first.name])
+    keep({"threshold": 0.25, "why": "…"}, first, [first.name], stays=True)
     assert (thresholds(first.name), thresholds.current, thresholds("")) == (0.25, 0.25, 0.25)
     second = pair(tmp_path, 2, 0.7)
     assert (thresholds.current, thresholds.model, thresholds("")) == (0.7, second.name, 0.7), "before any of its predictions came"
     assert (thresholds(first.name), thresholds(second.name)) == (0.25, 0.7)
-    keep({"threshold": 0.6, "why": "…"}, second, [second.name])
+    keep({"threshold": 0.6, "why": "…"}, second, [second.name], stays=True)
     assert (thresholds.current, thresholds(second.name), thresholds(first.name)) == (0.6, 0.6, 0.25)
 
 
@@ -170,7 +170,7 @@ def test_files_are_looked_at_now_and_then_alone(tmp_path: Path):
     first = pair(tmp_path, 1, 0.3)
     thresholds = LiveThresholds(tmp_path, every=3600)
     assert thresholds(first.name) == 0.3
-    keep({"threshold": 0.25, "why": "…"}, first, [first.name])
+    keep({"threshold": 0.25, "why": "…"}, first, [first.name], stays=True)
     assert thresholds(first.name) == 0.3
 
 
@@ -219,7 +219,7 @@ def test_a_model_that_was_written_over_a_validated_one_waits_for_its_validation(
     validate(tmp_path, 0.3)
     first, running = name_of(tmp_path), watched_model(tmp_path, SETTINGS)
     thresholds = LiveThresholds(tmp_path, every=0)
-    pair_of = SayPair(tmp_path, lambda: (thresholds.model, thresholds.current), print_event)
+    pair_of = SayPair(tmp_path, "alerts", lambda: (thresholds.model, thresholds.current), print_event)
     save(tmp_path, seed=2)
     pair_of.look()
     pair_of.look()

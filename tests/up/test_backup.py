@@ -23,10 +23,12 @@ TOPIC = "slack.events"
 
 @pytest.fixture
 def data(tmp_path: Path) -> DataFolder:
-    """One with a topic, a reader's position, a model, and files that are no part of it."""
+    """One with a topic, a reader's position, a model, and files that are no part of it: of a next generation, too."""
     folder = DataFolder(tmp_path / "live")
     os.close(folder.take())
-    log_in(folder.path).create([TopicSpec(TOPIC, 1)])
+    log_in(folder.path).create([TopicSpec(TOPIC, 1), TopicSpec(folder.next.topic_name("events"), 1)])
+    (folder.next.recovery("examples")).mkdir(parents=True)
+    (folder.next.recovery("examples") / "run.json").write_bytes(b"{}")
     state = folder.recovery("examples") / "worker-0" / "part-0.sqlite3"
     state.parent.mkdir(parents=True)
     with closing(sqlite3.connect(state)) as base:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from beepgpt.up.children import NOT_STARTED, Child, Service, growing_pauses
+from beepgpt.up.children import INTERRUPTED, NOT_STARTED, Child, Service, ended, growing_pauses
 from tests.support.speed import wait_until
 
 
@@ -26,6 +26,17 @@ def test_a_command_that_ends_is_started_again_and_its_last_words_are_kept(capfd)
     said = capfd.readouterr().err
     why = f"ended with status 2, and said last: {first[-1].removeprefix('beepgpt: ')}"
     assert f"settings {why}. It is started again in 1 s." in said and f"settings: {first[0]}" in said
+
+
+def test_a_command_that_is_stopped_as_it_starts_looks_like_no_fault(capfd):
+    """It says that it was interrupted, which is news only where nobody asked for it."""
+    child = Child("settings", os.environ)
+    child._hear(INTERRUPTED)
+    child.stop()
+    child._hear(INTERRUPTED)
+
+    assert list(child.words) == [INTERRUPTED] and capfd.readouterr().err.count(INTERRUPTED) == 1
+    assert {ended(status) for status in (130, 143, -15)} == {"was stopped"}
 
 
 def test_a_command_that_can_not_be_started_is_one_that_ended():

@@ -17,7 +17,8 @@ from beepgpt.connectors.log import OutgoingRecord, TopicSpec
 from beepgpt.runtime.workers import Stop
 from beepgpt.simulation.workspace import Plan, write_export
 from beepgpt.up.folder import DataFolder
-from beepgpt.up.run import LiveRun, UpPlan
+from beepgpt.up.plan import UpPlan
+from beepgpt.up.run import LiveRun
 from beepgpt.up.status import StatusWatch
 from beepgpt.web.status_page import verdict_of
 from tests.support.speed import wait_until
@@ -35,7 +36,7 @@ def running(folder: DataFolder) -> Iterator[LiveRun]:
     thread = threading.Thread(target=run.run)
     thread.start()
     try:
-        wait_until(lambda: "first model" in run.jobs, "there was a try")
+        wait_until(lambda: "first model" in run.jobs.ended, "there was a try")
         yield run
     finally:
         stop.signal = 15
@@ -77,7 +78,7 @@ def test_too_little_is_no_fault(tmp_path: Path, capfd: pytest.CaptureFixture[str
     assert "There is no model yet: what is said from now on is collected, until there is enough for one; more history comes in" in said
     assert "beepgpt try ended" not in said
     assert re.search(r"Collecting: \d+ of the 200 answered examples that a first model needs are there\.", said)
-    assert [each["fault"] for each in values["jobs"]] == ["", "", ""] and "of the 200 answered examples" in values["collected"]
+    assert [each["fault"] for each in values["jobs"]] == ["", "", ""] and "of the 200 answered examples" in values["no_model"]
 
 
 def test_why_a_command_ends_again_and_again_stands_in_the_first_line(tmp_path: Path):

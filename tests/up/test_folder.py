@@ -10,12 +10,14 @@ import pytest
 from beepgpt.config.settings import read_settings
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.conversations.rules import HOUR, Rules
-from beepgpt.errors import BadCommand, RunStopped
+from beepgpt.errors import BadCommand, CannotWrite, RunStopped
 from beepgpt.runtime.recovery import NOTE
 from beepgpt.runtime.workers import Stop
 from beepgpt.simulation.workspace import Plan, write_export
 from beepgpt.up.folder import DataFolder, fingerprint_of
-from beepgpt.up.run import EndedJob, LiveRun, UpPlan
+from beepgpt.up.jobs import EndedJob
+from beepgpt.up.plan import UpPlan
+from beepgpt.up.run import LiveRun
 
 
 def test_a_folder_has_one_owner(tmp_path: Path):
@@ -31,6 +33,8 @@ def test_a_folder_has_one_owner(tmp_path: Path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(BadCommand, match="holds files that are not of `beepgpt up`"):
         DataFolder(tmp_path).check_own()
+    with pytest.raises(CannotWrite, match=r"/proc/live: can't be written .*: check the folder and its permissions, or name another"):
+        DataFolder(Path("/proc/live")).take()
 
 
 def test_what_was_made_with_other_settings_or_another_list_is_seen_at_the_start(tmp_path: Path):
@@ -45,7 +49,7 @@ def test_what_was_made_with_other_settings_or_another_list_is_seen_at_the_start(
 
     changed = folder.difference(Rules(workspace="other", horizon=4 * HOUR))
     assert changed == "workspace was acme and is other, horizon was 1 day and is 4 hours" and folder.difference(first) == ""
-    with pytest.raises(BadCommand, match=r"the list of the forgotten has changed since: .* --from "):
+    with pytest.raises(BadCommand, match=rf"has changed since\. .*: beepgpt forget --from {folder.path} --yes, with"):
         folder.check_list(Forgotten(b"salt").with_names(people=["U1"]))
 
 
@@ -106,8 +110,8 @@ def test_a_history_that_somebody_else_ended_is_not_in(tmp_path: Path, monkeypatc
     plan = UpPlan(folder, read_settings(environ={"BEEPGPT_CONVERSATIONS__WORKSPACE": "acme"}), None, export, None, "channels", time(3))
     run = LiveRun(plan, Stop())
     ends = {"topics": 0, "history": 143}  # a kill of the real process would have to meet it within its second
-    monkeypatch.setattr(run, "_once", lambda name, *arguments, **how: EndedJob(0.0, "ingest", ends[name], ["stopped"]))
+    monkeypatch.setattr(run.jobs, "run", lambda name, *arguments, **how: EndedJob(0.0, "ingest", ends[name], ["stopped"]))
 
-    with pytest.raises(RunStopped, match="history: beepgpt ingest ended with status 143, and said last: stopped"):
+    with pytest.raises(RunStopped, match="history: beepgpt ingest was stopped, and said last: stopped"):
         run.run()
     assert folder.history is None

@@ -17,15 +17,21 @@ from beepgpt.connectors.log import OutgoingRecord, TopicSpec
 from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.record_order import heartbeat_record
+from beepgpt.conversations.rules import DAY
 from beepgpt.errors import BadCommand
 from beepgpt.ingest.run import IngestJob, run_ingest
 from beepgpt.runtime.workers import Stop
 from beepgpt.simulation.workspace import Plan, write_export
+from beepgpt.up.children import free_port
 from beepgpt.up.folder import DataFolder
-from beepgpt.up.run import LiveRun, UpPlan
+from beepgpt.up.plan import UpPlan
+from beepgpt.up.rebuilding import NextGeneration
+from beepgpt.up.run import LiveRun
+from beepgpt.up.served import has_caught_up
 from beepgpt.up.status import StatusWatch
 from tests.support import MONDAY_AT_TEN, beep, quiet
 from tests.support.exports import records_in_export
+from tests.support.up import values_on
 from tests.training.test_live import pair
 
 PLAN = Plan(seed=3, messages=300, days=10, channels=3, people=9, private=0, start=MONDAY_AT_TEN)
@@ -49,9 +55,9 @@ def channel_of(record: bytes) -> str:
     return str(event.get("channel") or event.get("item", {}).get("channel", ""))
 
 
-def said_live(channel: str, at: int, text: str, event_id: str) -> bytes:
+def said_live(channel: str, at: int, text: str, event_id: str, *, user: str = "U1") -> bytes:
     """A post, as Slack's Events API sends it."""
-    event = {"type": "message", "channel": channel, "user": "U1", "text": text, "ts": ts_text(at), "event_ts": ts_text(at)}
+    event = {"type": "message", "channel": channel, "user": user, "text": text, "ts": ts_text(at), "event_ts": ts_text(at)}
     return json.dumps({"type": "event_callback", "team_id": "T1", "event_id": event_id, "event": event}).encode()
 
 
@@ -139,10 +145,14 @@ from beepgpt.config.settings import read_settings
 from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.runtime.workers import Stop
 from beepgpt.up.folder import DataFolder
-from beepgpt.up.run import LiveRun, UpPlan
+from beepgpt.up.jobs import Jobs
+from beepgpt.up.plan import UpPlan
+from beepgpt.up.rebuilding import NextGeneration
+from beepgpt.up.run import LiveRun
 
-of, name, nth = {"none": (None, "", 0), "begun": (DataFolder, "begin_next", 1), "made": (LiveRun, "_make_topics", 2),
-    "written": (LiveRun, "_must", 3), "swapped": (DataFolder, "swap", 1), "cleared by half": (SqliteLog, "delete", 2)}[sys.argv[1]]
+of, name, nth = {"none": (None, "", 0), "begun": (DataFolder, "begin_next", 1), "written": (NextGeneration, "write_log", 1),
+    "built": (NextGeneration, "build", 1), "appended": (NextGeneration, "append_rest", 1), "swapped": (DataFolder, "swap", 1),
+    "cleared by half": (SqliteLog, "delete", 2)}[sys.argv[1]]
 count = 0
 if of is not None:
     real = getattr(of, name)
@@ -159,7 +169,8 @@ if of is not None:
 data = DataFolder(Path(sys.argv[2]))
 data.take()
 stop = Stop()
-LiveRun._start = lambda self, *names: setattr(stop, "signal", 15)  # what would run for ever needs a Slack
+LiveRun._start = lambda self, *names: None  # what would run for ever needs a Slack
+LiveRun._look = lambda self: setattr(stop, "signal", 15)
 plan = UpPlan(data, read_settings(environ={}), None, Path(sys.argv[3]), None, "channels", time(3), True)
 sys.exit(LiveRun(plan, stop).run())
 """
@@ -171,8 +182,64 @@ def rebuilt(data: Path, export: Path, killed: str) -> int:
     return done.returncode
 
 
+def a_life(since: int) -> list[bytes]:
+    """Questions and answers, in threads and beside them, a heartbeat after each; some come after a later one, as Slack may send them."""
+    said: list[bytes] = []
+    for number in range(24):
+        at, channel = since + number * 40_000_000, f"C{number % 2 + 1}"
+        pair = [
+            said_live(channel, at, f"Who knows about {number}?", f"E{number}a", user=f"U{number % 3}"),
+            said_live(channel, at + 3_000_000, f"I do, about {number}", f"E{number}b", user=f"U{number % 3 + 1}"),
+        ]
+        said += [*(pair[::-1] if number % 4 == 1 else pair), heartbeat_record(at + 20_000_000)]
+    return said
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("killed", "generation"), [("begun", 1), ("made", 1), ("written", 1), ("swapped", 2), ("cleared by half", 2)])
+def test_what_comes_while_a_generation_is_built_is_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """At each of its steps: the examples are those of one stream that has all, none of it late; the log is in the order of time."""
+    write_export(PLAN, export := tmp_path / "acme.zip")
+    history = records_in_export(export)
+    life = a_life(max(map(time_of, history)) + 5_000_000)
+    data = DataFolder(tmp_path / "live")
+    os.close(data.take())
+    data.note(history="")
+    plan = UpPlan(data, read_settings(environ={}), None, export, None, "channels", clock_time(3), True)
+    run = LiveRun(plan, Stop())
+    run.jobs.must("topics", plan.env, *plan.topics)
+    log = SqliteLog(data.log)
+    monkeypatch.setattr(LiveRun, "_start", lambda self, *names: put(log, WHOLE, life[:10]))
+
+    def put_after(step: str, part: list[bytes]) -> None:
+        real = getattr(NextGeneration, step)
+
+        def stepped(self: NextGeneration, *given: Path) -> None:
+            real(self, *given)
+            put(log, WHOLE, part)
+
+        monkeypatch.setattr(NextGeneration, step, stepped)
+
+    put_after("write_log", life[10:30])
+    put_after("build", life[30:50])
+    run._rebuild()
+    assert data.generation == 2 and (data.recovery("examples") / "run.json").exists()
+    at_the_swap = list(map(time_of, on(log, "slack.events.2")))
+    end = [heartbeat_record(time_of(life[-1]) + 3 * DAY)]
+    put(log, "slack.events.2", [*life[50:], *end])
+    run.jobs.must("examples", plan.env, *plan.arguments("examples", port := free_port()), until=lambda: has_caught_up(port))
+
+    assert at_the_swap == sorted(at_the_swap) and len(at_the_swap) == len(history) + 50
+    (tmp_path / "stream.jsonl").write_bytes(b"\n".join([*history, *life, *end]) + b"\n")
+    done = beep("examples", tmp_path / "stream.jsonl", "--to", wanted := tmp_path / "wanted.jsonl", "--json")
+    made = [record.value for _, record in log.records("slack.examples.2") if record.value]
+    assert sorted(made) == sorted(wanted.read_bytes().splitlines()) and b"I do, about 20" in b"".join(made)
+    assert json.loads(done.stdout)["account"]["events"]["late"] == 0 == len(on(log, "slack.late"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("killed", "generation"), [("begun", 1), ("written", 1), ("built", 1), ("appended", 1), ("swapped", 2), ("cleared by half", 2)]
+)
 def test_a_kill_leaves_the_old_generation_or_the_new_one(killed: str, generation: int, tmp_path: Path):
     """Each whole; the same command again makes the new one, and nothing is left of the other."""
     write_export(PLAN, export := tmp_path / "acme.zip")
@@ -201,7 +268,8 @@ def test_a_kill_leaves_the_old_generation_or_the_new_one(killed: str, generation
     left = {name for name in log.topics() if name.partition(".")[2].split(".")[0] in ("events", "examples", "predictions", "outcomes")}
     assert {each.rpartition(".")[2] for each in left} == {"2"}
     assert not (data.path / "state").exists() and not (data.path / "model").exists()
-    assert json.loads((data.path / "up.json").read_text()).keys() == {"generation", "history", "rules"}
+    assert (data.recovery("examples") / "run.json").exists() and values_on(log, "slack.examples.2")
+    assert json.loads((data.path / "up.json").read_text()).keys() == {"generation", "history", "rules", "rebuilt"}
 
 
 def test_what_was_read_of_a_history_stays_until_its_generation_is_live(tmp_path: Path):
@@ -223,6 +291,11 @@ def test_what_was_read_of_a_history_stays_until_its_generation_is_live(tmp_path:
     data.clear_unused(log)
     assert data.fetched.exists() and data.generation == 1 and json.loads((data.path / "up.json").read_text())["history"] == "slack"
     data.next.fetched.mkdir()
+    data.begin_reading("60d", "channels")
+    assert data.fetched.exists() and not data.next.fetched.exists(), "what is there is of another history"
+    data.next.fetched.mkdir()
+    data.begin_reading("60d", "channels")
+    assert data.next.fetched.exists()
     data.clear_next()
     assert data.fetched.exists() and not data.next.fetched.exists()
 
@@ -238,6 +311,21 @@ def test_the_page_shows_the_model_of_the_live_generation(tmp_path: Path):
         thresholds.append((watch.values()["model"] or {})["threshold"])
         data.swap(history="")
     assert thresholds == [0.25, 0.75] and watch.values()["model"] is None
+
+
+def test_figures_of_a_generation_go_with_it(tmp_path: Path):
+    """Beside another model they would be taken for its own. Of a generation that does not become the live one there are none."""
+    data = DataFolder(tmp_path / "live")
+    os.close(data.take())
+    log = SqliteLog(data.log)
+    there = []
+    for take in (data.begin_next, lambda _: data.swap(history="")):
+        data.outcomes_page.write_text("<title>What became of predictions</title>")
+        data.outcomes_report.write_text("{}")
+        take(log)
+        data.clear_unused(log)
+        there.append((data.outcomes_page.exists(), data.outcomes_report.exists()))
+    assert there == [(True, True), (False, False)] and data.pages() == {}
 
 
 def test_topics_of_somebody_else_are_not_taken_for_a_generation(tmp_path: Path):

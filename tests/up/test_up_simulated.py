@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import re
+import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -18,12 +20,13 @@ from beepgpt.simulation.history import history
 from beepgpt.simulation.life import BORN, LIFE
 from beepgpt.simulation.people import SimulatedWorkspace
 from beepgpt.simulation.slack_json import POSTED, message_id
-from beepgpt.up.run import ORDER
+from beepgpt.up.plan import ORDER
 from tests.support import program, run_program
 from tests.support.kafka import started
 from tests.support.speed import slowness, wait_until
 from tests.support.up import children_of, kill, page_of, values_on, wait_until_back
 
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "live.md"
 KILLS = 4
 OUTCOME = re.compile(r"""class="became( right)?">\w+ \w+ (joined|did not join)<""")
 
@@ -61,7 +64,7 @@ def planned(since: int, until: int) -> dict[str, tuple[str, str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_day_s_life_with_kills_loses_nothing_and_alerts_nobody_twice(tmp_path: Path):
     """From nothing to an alert, its outcome and a night's training, all on the page; each command is killed meanwhile.
 
@@ -102,6 +105,18 @@ def test_a_day_s_life_with_kills_loses_nothing_and_alerts_nobody_twice(tmp_path:
     assert re.search(r"(\d+) direct message", shown) and "the account adds up" in run.said
     assert {each.stat().st_mode & 0o077 for each in data.rglob("*")} == {0}
     assert "BEEPGPT" not in run.said and os.environ.get("BEEPGPT_CLOCK") is None
+    check_commands_of_the_guide(data)
+
+
+def check_commands_of_the_guide(data: Path) -> None:
+    """What the guide says of a folder that stays can be said as it stands: no command of it is wrong, and the laws are kept."""
+    (block,) = re.findall(r"```sh\n(log=.*?)```", GUIDE.read_text("utf-8"), re.DOTALL)
+    place, *commands = block.splitlines()
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for command in commands:
+        script = f"{place}\n{command}".replace("live/", f"{data.name}/")
+        done = subprocess.run(["sh", "-c", script], cwd=data.parent, env={**os.environ, "PATH": path}, capture_output=True, check=False)
+        assert done.returncode == 0, (script, done.stderr)
 
 
 @pytest.mark.slow

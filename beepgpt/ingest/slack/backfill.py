@@ -6,16 +6,17 @@ silent connections, which are open and bring no events."""
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass, field
 
 from beepgpt import clock
 from beepgpt.connectors.log import OutgoingRecord
+from beepgpt.connectors.slack.scopes import manifest_of
 from beepgpt.conversations.events import MOVED, micros, ts_text
 from beepgpt.conversations.rules import DAY
+from beepgpt.figures import about
 from beepgpt.ingest.slack.connections import Connections
 from beepgpt.ingest.slack.event_writer import Coverage, EventWriter, Gap, HeldEvent
-from beepgpt.ingest.slack.history_notes import note_on_joined, notes_on_history, time_text
+from beepgpt.ingest.slack.history_notes import note_on_joined, note_on_no_channel, notes_on_history, time_text
 from beepgpt.ingest.slack.known_records import KnownRecords
 from beepgpt.ingest.slack.thread_checks import ThreadChecks
 from beepgpt.ingest.slack.web_queries import (
@@ -34,16 +35,6 @@ EXPORT_MARGIN = DAY
 """How long before its end an export is surely complete."""
 
 log = logging.getLogger(__name__)
-
-
-def about(seconds: float) -> str:
-    """How long something takes, for people.
-
-    >>> about(0.4), about(61), about(600)
-    ('less than a minute', 'about 2 minutes', 'about 10 minutes')
-    """
-    minutes = math.ceil(seconds / 60)
-    return "less than a minute" if minutes <= 1 else f"about {minutes:,} minutes"
 
 
 def histories(channels: int, more: str = "") -> str:
@@ -89,6 +80,11 @@ class Backfill:
     def is_starting(self) -> bool:
         """Whether gaps are still to be opened: everything that arrives before has to be held."""
         return not self._is_listed or not self._connections.are_up
+
+    @property
+    def followed(self) -> int | None:
+        """Channels that the app is in and that are written; None until Slack has listed them. May be called from another thread."""
+        return self._channels.followed() if self._is_listed else None
 
     @property
     def open_gaps(self) -> int:
@@ -144,7 +140,7 @@ class Backfill:
         if newest is None:
             self._coverage.begins = at = int((self._connections.up_since - self._queries.clock_ahead) * 1e6)
             self._is_new = True
-            console.print(f"The topic is empty: it begins now, at {time_text(at)}. Earlier messages are in an export.")
+            console.print(f"The topic is empty: it begins now, at {time_text(at)}. What was said before is not on it.")
         else:
             at = newest - EXPORT_MARGIN
             self._follows_history = True
@@ -164,7 +160,8 @@ class Backfill:
             console.print(note_on_joined(joined, self._channels.names()))
         if is_first:
             wanted = len(self._channels.wanted())
-            console.print(f"{wanted:,} channels; {len(self._channels) - wanted:,} others are left out.")
+            others = len(self._channels) - wanted
+            console.print(f"{wanted:,} channels; {others:,} others are left out." if wanted else f"Warning: {note_on_no_channel(others)}.")
             if self._follows_history:
                 since = self._coverage.gap_start("") or 0
                 for note in notes_on_history(self._channels.kinds(), self._channels.names(), self._known.channels(0), since):
@@ -275,7 +272,8 @@ class Backfill:
         if why == UNKNOWN and others:
             log.warning(
                 "Slack does not describe a channel, so that nobody can say whether it is public: its events are left out. If it is to be"
-                " followed, give the app the scope groups:read (config/slack-app.yaml has it), install it again, and invite it there",
+                " followed, give the app the scope groups:read (%s has it), install it again, and invite it there",
+                manifest_of(),
                 extra={"channel": channel, "why": code, "events": len(others)},
             )
         for each in others:

@@ -21,10 +21,10 @@ from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.conversations.rules import SECOND
 from beepgpt.errors import BadCommand, SlackFailed, SlackRefused
-from beepgpt.figures import counted
-from beepgpt.ingest.slack.backfill import about, histories
+from beepgpt.figures import about, counted
+from beepgpt.ingest.slack.backfill import histories
 from beepgpt.ingest.slack.history_folder import HistoryFolder
-from beepgpt.ingest.slack.history_notes import time_text
+from beepgpt.ingest.slack.history_notes import note_on_no_channel, time_text
 from beepgpt.ingest.slack.run import bot_token_of, team_of
 from beepgpt.ingest.slack.web_queries import Channels
 from beepgpt.packages import needing
@@ -146,8 +146,10 @@ class HistoryReader:
     def _print_beginning(self, channels: int, left: int) -> None:
         begins, ends = time_text(self._folder.since), time_text(self._folder.until)
         there = f"; {channels - left:,} are there already" if left < channels else ""
+        console.print(LIMITS)
         least = about(self._web.seconds_for("conversations.history", 2 * left))
-        console.print(f"From {begins} to {ends}: the {histories(left)} to be read, {least} at the least{there}. {LIMITS}")
+        threads = f"a minute more for every {self._web.per_minute:,} threads"
+        console.print(f"From {begins} to {ends}: the {histories(left)} to be read, {least}, and {threads}{there}.")
 
     def _listed(self) -> tuple[dict[str, dict[str, Any]], list[str]]:
         """The channels that are wanted, as Slack describes them, and those that are to be read; what the folder has of others is removed.
@@ -160,10 +162,7 @@ class HistoryReader:
         listed = {str(each["id"]): each for each in self._without_forgotten(found) if each["id"] in wanted}
         self._names |= {channel: f"#{each['name']}" if each.get("name") else channel for channel, each in listed.items()}
         if not listed:
-            raise SlackFailed(
-                f"the app is in no channel that is to be read ({', '.join(self._include)}; {len(found):,} others): invite it to some,"
-                " as /invite @BeepGPT there, and give the same command again"
-            )
+            raise SlackFailed(f"{note_on_no_channel(len(found))}, and give the same command again")
         self._folder.keep_only(listed)
         self._folder.list_channels(listed.values(), self._include)
         return listed, [channel for channel in listed if channel not in self._folder.read and channel not in self._refused]
@@ -193,7 +192,7 @@ class HistoryReader:
         """Read a channel, unless Slack refuses it by now. `left`: how many are to be read after it."""
         for tries in range(TRIES):
             try:
-                messages = self._messages_of(channel)
+                messages = self._messages_of(channel, left)
             except SlackRefused as refused:
                 if refused.code == "invalid_cursor" and tries < TRIES - 1:  # it expired while calls had to wait
                     continue
@@ -218,25 +217,30 @@ class HistoryReader:
         )
         return max((time.monotonic() - self._began) / self._done * channels, *waits)
 
-    def _messages_of(self, channel: str) -> dict[str, bytes]:
-        """All that was said in a channel, encoded, by `ts`: what stands there, and the replies of the threads that are seen there."""
+    def _messages_of(self, channel: str, left: int) -> dict[str, bytes]:
+        """All that was said in a channel, encoded, by `ts`: what stands there, and the replies of the threads that are seen there.
+
+        `left`: how many channels are to be read after it.
+        """
         from beepgpt.connectors.slack.live import thread
 
         name, found = self._names[channel], dict[str, bytes]()
+        then = f"; then {counted(left, 'more channel')}" if left else ""
         roots: set[str] = set()
         for message in self._web.pages("conversations.history", "messages", **self._asked(channel)):
             self._keep(found, channel, message)
             if message.get("thread_ts") and message.get("reply_count") != 0:
                 roots.add(str(message["thread_ts"]))
-            self._say(lambda: f"{name}: {len(found):,} messages so far")
-        for left, root in zip(range(len(roots) - 1, -1, -1), sorted(roots), strict=True):
+            self._say(lambda: f"{name}: {len(found):,} messages so far{then}")
+        for threads, root in zip(range(len(roots) - 1, -1, -1), sorted(roots), strict=True):
             for message in thread(self._web, channel, root, since=ts_text(self._folder.since)):
                 self._keep(found, channel, message)
-            self._say(partial(self._threads_left, name, left))
+            self._say(partial(self._threads_left, name, threads, then))
         return found
 
-    def _threads_left(self, name: str, threads: int) -> str:
-        return f"{name}: {threads:,} threads are still to be read, {about(self._web.seconds_for('conversations.replies', threads))}"
+    def _threads_left(self, name: str, threads: int, then: str) -> str:
+        seconds = about(self._web.seconds_for("conversations.replies", threads))
+        return f"{name}: {counted(threads, 'thread')} still to be read, {seconds}{then}"
 
     def _asked(self, channel: str) -> dict[str, Any]:
         return {"channel": channel, "oldest": ts_text(self._folder.since), "latest": ts_text(self._folder.until), "inclusive": True}

@@ -32,6 +32,18 @@ def notes_on_history(followed: Mapping[str, str], listed: Mapping[str, str], the
     return notes
 
 
+def note_on_no_channel(others: int) -> str:
+    """A sentence for an app that is in no channel that is to be read. `others`: how many it is in that are left out.
+
+    >>> note_on_no_channel(0)
+    'the app is in no channel: /invite @BeepGPT in those to be read'
+    >>> note_on_no_channel(2).partition(":")[0]
+    'the app is in no channel but 2 that are left out'
+    """
+    but = f" but {others:,} that {'is' if others == 1 else 'are'} left out" if others else ""
+    return f"the app is in no channel{but}: /invite @BeepGPT in those to be read"
+
+
 def note_on_joined(channels: Sequence[str], names: Mapping[str, str]) -> str:
     """A sentence about channels that the app was added to while it runs.
 

@@ -83,8 +83,8 @@ class SlackFigures(Collector):
 
     counts: Callable[[], Mapping[str, int]]
     gauges: Callable[[], Mapping[str, float]]
-    """`connected`, `gaps` (channels to backfill), `catching_up` (seconds that this takes), `threads` (to be read again), `waiting` (held
-    events), `last_event` (seconds since 1970), `ahead`."""
+    """`connected`, `channels` (that are followed, once they are listed), `gaps` (channels to backfill), `catching_up` (seconds that this
+    takes), `threads` (to be read again), `waiting` (held events), `last_event` (seconds since 1970), `ahead`."""
     types: Callable[[], Mapping[str, int]] = dict
     calls: Callable[[], Mapping[tuple[str, str], int]] = dict
     """Calls of Slack's Web API, by method and result."""
@@ -108,6 +108,8 @@ class SlackFigures(Collector):
         yield by_two(CALLS, ("method", "result"), self.calls())
         gauges = self.gauges()
         yield GaugeMetricFamily("beepgpt_slack_connected", "Whether all connections are up.", value=gauges.get("connected", 0))
+        if "channels" in gauges:
+            yield GaugeMetricFamily("beepgpt_slack_channels", "Channels that are followed.", value=gauges["channels"])
         yield GaugeMetricFamily("beepgpt_slack_gaps", "Channels whose history is still to be read.", value=gauges.get("gaps", 0))
         seconds, threads = gauges.get("catching_up", 0), gauges.get("threads", 0)
         yield GaugeMetricFamily("beepgpt_slack_catching_up_seconds", "About how long that takes.", value=seconds)
@@ -432,7 +434,8 @@ class SlackLoop:
 
     def gauges(self) -> dict[str, float]:
         """The state of the connections and gaps."""
-        return {
+        followed = self.backfill.followed
+        return ({} if followed is None else {"channels": followed}) | {
             "connected": float(self._connections.are_up),
             "gaps": self.backfill.open_gaps,
             "threads": self.backfill.checks.left,

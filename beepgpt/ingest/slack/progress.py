@@ -6,7 +6,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from beepgpt.ingest.slack.backfill import Backfill, about, histories
+from beepgpt.figures import about
+from beepgpt.ingest.slack.backfill import Backfill, histories
 from beepgpt.runtime.console import console
 
 SAID_EVERY = 60.0

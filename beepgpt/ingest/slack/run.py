@@ -16,7 +16,7 @@ from beepgpt import __version__
 from beepgpt.config.sections import SlackSettings
 from beepgpt.config.settings import Settings, revealed
 from beepgpt.connectors.log import LogWriter, TopicAddress
-from beepgpt.connectors.slack.scopes import CHANNELS, PEOPLE, REACTIONS
+from beepgpt.connectors.slack.scopes import CHANNELS, PEOPLE, REACTIONS, manifest_of
 from beepgpt.conversations.rules import DAY
 from beepgpt.errors import BadCommand, SlackFailed
 from beepgpt.ingest.slack.connections import LiveConnection
@@ -74,7 +74,7 @@ def _wrong_with(bot: str) -> list[str]:
 
 def _check_nothing(wrong: list[str]) -> None:
     if wrong:
-        raise BadCommand("; ".join(wrong) + " (docs/slack.md says where to find them)")
+        raise BadCommand("; ".join(wrong) + " (the app's pages have them: api.slack.com/apps)")
 
 
 def team_of(web: slack_live.Web, include: Collection[str]) -> str:
@@ -82,7 +82,7 @@ def team_of(web: slack_live.Web, include: Collection[str]) -> str:
     data, scopes = web.scopes()
     needed = {PEOPLE}.union(*(CHANNELS[kind] for kind in include))
     if scopes and (missing := needed - scopes):
-        manifest = "config/slack-app-private.yaml" if "groups" in include else "config/slack-app.yaml"
+        manifest = manifest_of(is_private="groups" in include)
         direct = " with these scopes of direct messages added" if any(each.startswith(("im:", "mpim:")) for each in missing) else ""
         raise SlackFailed(
             f"slack.bot_token lacks {', '.join(sorted(missing))}, needed for {', '.join(include)}: update the app from"

@@ -119,6 +119,13 @@ class Channels:
         """The channels that are written to the topic."""
         return [channel for channel in self._infos if self.why_left_out(channel) is None]
 
+    def followed(self) -> int:
+        """How many channels the app is in, and that are written to the topic; may be called from another thread.
+
+        Of one that it has left, Slack still says what it is.
+        """
+        return sum(info.get("is_member", True) and self.is_wanted(info) for info in list(self._infos.values()))
+
     def why_left_out(self, channel: str, payload: Mapping[str, Any] | None = None) -> str | None:
         """Why a channel's events, or this one, are left out; None if they are written, or if Slack is to be asked about the channel."""
         info = self._infos.get(channel)

@@ -2,20 +2,21 @@
 # mypy: ignore-errors
 # It is imported where only the core's few packages are.
 
+import gc
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[3]
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
+if find_spec("beepgpt") is None:  # else it is the compiled build's, on PYTHONPATH
+    sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-import orjson  # noqa: E402
+import orjson
 
-from beepgpt.connectors.tokenizer import load_encoding  # noqa: E402
-from beepgpt.conversations.channel import FOREVER  # noqa: E402
-from beepgpt.conversations.events import parse  # noqa: E402
-from beepgpt.conversations.rules import Rules  # noqa: E402
-from beepgpt.conversations.shard import Shard  # noqa: E402
+from beepgpt.connectors.tokenizer import load_encoding
+from beepgpt.conversations.channel import FOREVER
+from beepgpt.conversations.events import parse
+from beepgpt.conversations.rules import Rules
+from beepgpt.conversations.shard import Shard
 
 DRAIN_EVERY = 64
 """Records between two times that a channel's examples are written: features of many points at once are cheaper."""
@@ -26,15 +27,19 @@ def channel_of(record: bytes) -> str:
     return orjson.loads(record)["event"]["channel"]
 
 
-def time_of(record: bytes) -> str:
-    """What records are in order of."""
-    return orjson.loads(record)["event"]["ts"]
+def channel_and_time_of(record: bytes) -> tuple[str, str]:
+    """The key, and what records are in order of."""
+    event = orjson.loads(record)["event"]
+    return event["channel"], event["ts"]
 
 
 class CoreChannel:
     """A channel's state, and the examples that its records settle."""
 
     def __init__(self, candidates: bool) -> None:
+        if not gc.get_freeze_count():  # as in our flow: what it keeps has no cycles
+            gc.freeze()
+            gc.set_threshold(20_000, 20, 1_000)
         rules = Rules(candidates=candidates)
         self._shard = Shard(rules, load_encoding(rules.encoding), recoverable=False)
         self._waiting = 0

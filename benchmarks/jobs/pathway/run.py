@@ -18,7 +18,7 @@ class Message(pw.Schema):
     text: str
 
 
-@pw.udf
+@pw.udf(deterministic=True)
 def examples_of(said: tuple[Said, ...]) -> list[tuple[str, pw.Json, str]]:
     """Each message but the first, with the five texts before it."""
     return [(ts, pw.Json([text for _, _, text in said[max(0, at - 5) : at]]), user) for at, (ts, user, _) in enumerate(said) if at]

@@ -2,11 +2,11 @@
 # mypy: ignore-errors
 # It runs in an environment of its own.
 
-import json
 import sys
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
 from pyflink.common import Configuration, Encoder, Types, WatermarkStrategy
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext, StreamExecutionEnvironment
 from pyflink.datastream.connectors.file_system import FileSink, FileSource, StreamFormat
@@ -19,12 +19,13 @@ class FollowConversation(KeyedProcessFunction):
     def open(self, runtime_context: RuntimeContext) -> None:
         self._window = runtime_context.get_state(ValueStateDescriptor("window", Types.PICKLED_BYTE_ARRAY()))
 
-    def process_element(self, value: dict[str, str], ctx: Any) -> Iterator[str]:
+    def process_element(self, value: str, ctx: Any) -> Iterator[str]:
+        message = orjson.loads(value)
         texts = self._window.value() or []
         if texts:
-            example = {"conversation": value["conversation"], "ts": value["ts"], "window": texts, "label": value["user"]}
-            yield json.dumps(example)
-        self._window.update([*texts, value["text"]][-5:])
+            example = {"conversation": message["conversation"], "ts": message["ts"], "window": texts, "label": message["user"]}
+            yield orjson.dumps(example).decode()
+        self._window.update([*texts, message["text"]][-5:])
 
 
 def main(source: str, to: str) -> None:
@@ -32,8 +33,8 @@ def main(source: str, to: str) -> None:
     env = StreamExecutionEnvironment.get_execution_environment()
     env.configure(Configuration().set_string("python.execution-mode", "thread"))  # Python inside of the JVM
     lines = FileSource.for_record_stream_format(StreamFormat.text_line_format(), source).build()
-    messages = env.from_source(lines, WatermarkStrategy.no_watermarks(), "messages").map(json.loads)
-    examples = messages.key_by(lambda message: message["conversation"], key_type=Types.STRING())
+    messages = env.from_source(lines, WatermarkStrategy.no_watermarks(), "messages")
+    examples = messages.key_by(lambda line: orjson.loads(line)["conversation"], key_type=Types.STRING())
     made = examples.process(FollowConversation(), output_type=Types.STRING())
     made.sink_to(FileSink.for_row_format(to, Encoder.simple_string_encoder()).build())
     env.execute("windows")

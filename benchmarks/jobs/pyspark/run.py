@@ -2,6 +2,7 @@
 # mypy: ignore-errors
 # It runs in an environment of its own.
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +38,7 @@ def main(source: str, to: str) -> None:
     spark = (
         SparkSession.builder.master("local[*]")
         .config("spark.driver.memory", "4g")
-        .config("spark.sql.shuffle.partitions", "8")
+        .config("spark.sql.shuffle.partitions", str(len(os.sched_getaffinity(0))))
         .config("spark.ui.enabled", "false")
         .config("spark.sql.streaming.stateStore.providerClass", "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider")
         .getOrCreate()

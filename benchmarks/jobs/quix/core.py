@@ -1,4 +1,4 @@
-"""The core in Quix Streams: a file source, a topic keyed by channel, and a channel's state by key.
+"""The core in Quix Streams: a topic keyed by channel (fill.py), and a channel's state by key.
 
 The states stay in the process, as in `beepgpt examples` without --recovery: Quix's own store would write a channel's for each record.
 """
@@ -11,26 +11,9 @@ import sys
 import uuid
 from pathlib import Path
 
-from our_core import CoreChannel, channel_of
+from our_core import CoreChannel
 from quixstreams import Application
 from quixstreams.sinks import BatchingSink, SinkBatch
-from quixstreams.sources import Source
-
-
-class RecordSource(Source):
-    """The lines of a file, keyed by channel."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__(name="records")
-        self._path = path
-
-    def run(self) -> None:
-        with open(self._path, "rb") as lines:
-            for line in lines:
-                if not self.running:
-                    return
-                record = line.strip()
-                self.produce(key=channel_of(record).encode(), value=record)
 
 
 class LinesSink(BatchingSink):
@@ -46,9 +29,8 @@ class LinesSink(BatchingSink):
 
 
 def main(source: str, to: str, candidates: bool) -> None:
-    """The file through a topic, until the last record has come out of it."""
+    """The topic that has the file's lines, until the last record has come out of it."""
     Path(to).unlink(missing_ok=True)
-    name = f"core-{uuid.uuid4().hex[:8]}"  # a topic, a group and a state of its own for each run
     state = f"{to}.state"
     with open(source, "rb") as lines:
         waiting = sum(1 for _ in lines)
@@ -67,14 +49,14 @@ def main(source: str, to: str, candidates: bool) -> None:
 
     app = Application(
         broker_address=os.environ["KAFKA_BOOTSTRAP_SERVERS"],
-        consumer_group=name,
+        consumer_group=f"core-{uuid.uuid4().hex[:8]}",  # a group and a state of its own for each run
         auto_offset_reset="earliest",
         state_dir=state,
         loglevel="WARNING",
         on_message_processed=processed,
     )
-    topic = app.topic(name, key_deserializer="bytes", value_deserializer="bytes", key_serializer="bytes", value_serializer="bytes")
-    examples = app.dataframe(topic, source=RecordSource(source)).apply(follow, expand=True, metadata=True)
+    topic = app.topic(os.environ["QUIX_TOPIC"], key_deserializer="bytes", value_deserializer="bytes")
+    examples = app.dataframe(topic).apply(follow, expand=True, metadata=True)
     examples.sink(LinesSink(to))
     app.run()
     with open(to, "ab") as out:

@@ -1,8 +1,7 @@
-"""The job in Quix Streams: a file source, a topic keyed by conversation, and a window of texts in its state."""
+"""The job in Quix Streams: a topic keyed by conversation (fill.py), and a window of texts in its state."""
 # mypy: ignore-errors
 # It runs in an environment of its own.
 
-import json
 import os
 import shutil
 import sys
@@ -10,26 +9,9 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import orjson
 from quixstreams import Application, State
 from quixstreams.sinks import BatchingSink, SinkBatch
-from quixstreams.sources import Source
-
-
-class MessageSource(Source):
-    """The lines of a file, keyed by conversation."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__(name="messages")
-        self._path = path
-
-    def run(self) -> None:
-        with open(self._path, encoding="utf-8") as lines:
-            for line in lines:
-                if not self.running:
-                    return
-                message = json.loads(line)
-                made = self.serialize(key=message["conversation"], value=message)
-                self.produce(key=made.key, value=made.value)
 
 
 class JsonLinesSink(BatchingSink):
@@ -40,8 +22,8 @@ class JsonLinesSink(BatchingSink):
         self._path = path
 
     def write(self, batch: SinkBatch) -> None:
-        with open(self._path, "a", encoding="utf-8") as out:
-            out.writelines(json.dumps(item.value) + "\n" for item in batch)
+        with open(self._path, "ab") as out:
+            out.writelines(orjson.dumps(item.value) + b"\n" for item in batch)
 
 
 def example_of(message: dict[str, str], state: State) -> dict[str, Any] | None:
@@ -54,9 +36,8 @@ def example_of(message: dict[str, str], state: State) -> dict[str, Any] | None:
 
 
 def main(source: str, to: str) -> None:
-    """The file through a topic, until the last message has come out of it."""
+    """The topic that has the file's lines, until the last message has come out of it."""
     Path(to).unlink(missing_ok=True)
-    name = f"windows-{uuid.uuid4().hex[:8]}"  # a topic, a group and a state of its own for each run
     state = f"{to}.state"
     with open(source, "rb") as lines:
         waiting = sum(1 for _ in lines)
@@ -69,13 +50,14 @@ def main(source: str, to: str) -> None:
 
     app = Application(
         broker_address=os.environ["KAFKA_BOOTSTRAP_SERVERS"],
-        consumer_group=name,
+        consumer_group=f"windows-{uuid.uuid4().hex[:8]}",  # a group and a state of its own for each run
         auto_offset_reset="earliest",
         state_dir=state,
+        use_changelog_topics=False,  # nobody else's windows outlive their process
         loglevel="WARNING",
         on_message_processed=processed,
     )
-    messages = app.dataframe(app.topic(name), source=MessageSource(source))
+    messages = app.dataframe(app.topic(os.environ["QUIX_TOPIC"]))
     examples = messages.apply(example_of, stateful=True)
     examples.filter(lambda example: example is not None).sink(JsonLinesSink(to))
     app.run()

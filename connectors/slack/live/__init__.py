@@ -8,4 +8,4 @@ what was not read of it; and one that ends without a goodbye was noticed after 2
 from beepgpt.connectors.slack.client import slack_outbound
 from beepgpt.connectors.slack.live.http import HttpLine
 from beepgpt.connectors.slack.live.sockets import Arrival, Changed, Down, Failed, Oversized, SocketLine, Up
-from beepgpt.connectors.slack.live.web import OPEN, RATE_LIMITED, CallStopped, Web, history, thread
+from beepgpt.connectors.slack.live.web import NO_CONNECTION, OPEN, RATE_LIMITED, CallStopped, Web, history, thread

@@ -17,6 +17,7 @@ from slack_sdk.errors import SlackApiError, SlackClientError
 
 from beepgpt.connectors.http import Outbound
 from beepgpt.connectors.slack.client import SlackClient, slack_outbound
+from beepgpt.connectors.slack.scopes import manifest_of
 from beepgpt.errors import AddressRefused, SlackFailed, SlackRefused
 from beepgpt.lenient_json import writable
 
@@ -28,11 +29,13 @@ PAGE = 999
 OPEN = "apps.connections.open"
 """The method that opens a connection of Socket Mode, by the app's own token."""
 RATE_LIMITED = "rate limited"
+NO_CONNECTION = "no connection"
+"""How the words begin that `try_once` returns where Slack can't be reached."""
 TOO_OLD_TO_ASK = 30.0
 """Seconds for one response of the Web API."""
 DEAD = {
-    "invalid_auth": "Slack does not know it: copy it again from the app's pages (docs/slack.md)",
-    "not_authed": "Slack got none: set it as docs/slack.md says",
+    "invalid_auth": "Slack does not know it: copy it again from the app's pages (api.slack.com/apps)",
+    "not_authed": "Slack got none: copy it from the app's pages (api.slack.com/apps), and set it",
     "account_inactive": "the app was uninstalled, or its workspace is gone: install it again, and set the new token",
     "token_revoked": "it was revoked: install the app again, and set the new token",
     "token_expired": "it has expired: token rotation is not supported here; turn it off in the app's settings, and install the app again",
@@ -54,7 +57,7 @@ def why_unreachable(error: Exception) -> str:
     """
     reason = getattr(error, "reason", error)
     said = getattr(reason, "strerror", None) or str(reason)
-    return f"no connection: {said[:1].lower()}{said[1:]}" if isinstance(error, OSError) and said else f"{type(error).__name__}: {error}"
+    return f"{NO_CONNECTION}: {said[:1].lower()}{said[1:]}" if isinstance(error, OSError) and said else f"{type(error).__name__}: {error}"
 
 
 class CallStopped(Exception):
@@ -188,7 +191,7 @@ class Web:
                     f"{self.called} lacks the scope connections:write: generate another with it (the app's Basic Information)"
                 )
             needed = str(data.get("needed", ""))
-            manifest = "config/slack-app-private.yaml" if "groups:history" in needed else "config/slack-app.yaml"
+            manifest = manifest_of(is_private="groups:history" in needed)
             return SlackFailed(
                 f"{self.called} lacks the scope {needed}, which {method} needs: update the app from {manifest}, and install it again"
             )

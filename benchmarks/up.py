@@ -1,0 +1,200 @@
+"""`beepgpt up` beside a local Slack: from nothing to the first right alert, and its memory at full speed and at one event a second.
+
+| part | what it measures |
+|---|---|
+| bootstrap | seconds from the command to each step: a history of `--messages` is read, a model learns from it, somebody alerted joins |
+| fast | `--events` as fast as they are acknowledged: the memory of each process |
+| slow | an event a second for `--seconds`: the same |
+
+All settings are the defaults but for alerts (from 1 % on, to everybody, at any hour) and the Web API's rate, which is not held back. Until
+the first right alert 5 things happen a second in 20 channels. Linux only: memory is read from /proc.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+# Run as a script, it finds ours beside it, installed or not; and not the benchmarks that are called like our packages.
+sys.path[:] = [str(ROOT), *(each for each in sys.path if each not in (str(ROOT), str(Path(__file__).parent)))]
+
+from beepgpt.alerts.by_day import have_joined  # noqa: E402
+from beepgpt.clock import now_us  # noqa: E402
+from beepgpt.conversations.rules import DAY  # noqa: E402
+from beepgpt.simulation.life import LivingWorkspace  # noqa: E402
+from beepgpt.simulation.plan import Plan  # noqa: E402
+from beepgpt.simulation.slack.server import SlackServer  # noqa: E402
+from beepgpt.simulation.slack.whole import one_slack  # noqa: E402
+from beepgpt.up.plan import ORDER  # noqa: E402
+from benchmarks import common, peers  # noqa: E402
+from tests.support import program  # noqa: E402
+from tests.support.kafka import Running, started  # noqa: E402
+from tests.support.up import children_of  # noqa: E402
+
+RESULTS = common.RESULTS / "up.json"
+HISTORY_DAYS = 180
+UNHURRIED = 5.0
+"""Things a second until somebody joins."""
+AHEAD = 500
+"""Events that may wait to be acknowledged."""
+LOOKS = 10
+"""At memory, in each part."""
+PATIENCE = 3_600.0
+QUIET_SECONDS = 5.0
+PARTS = ("bootstrap", "fast", "slow")
+SETTINGS = {
+    "BEEPGPT_CONVERSATIONS__WORKSPACE": "acme",
+    "BEEPGPT_SLACK__CALLS_PER_MINUTE": "1000000",
+    "BEEPGPT_ALERTS__QUIET": "",
+    "BEEPGPT_ALERTS__OPTED_IN": "true",
+    "BEEPGPT_ALERTS__THRESHOLD": "0.01",
+}
+
+
+def plan_of(messages: int, events: int) -> Plan:
+    """A history up to now, and enough to go on with."""
+    share = (messages + events) / messages
+    start = now_us() - HISTORY_DAYS * DAY
+    return Plan(seed=11, messages=messages + events, days=HISTORY_DAYS * share, start=start, channels=20, people=200, private=0.0)
+
+
+class Measured:
+    """A run of `up`, and the Slack that it lives beside."""
+
+    def __init__(self, run: Running, server: SlackServer, life: LivingWorkspace, data: Path) -> None:
+        self.began = time.monotonic()
+        self.run, self.server, self.life, self.data = run, server, life, data
+        self.happened = 0
+
+    def wait(self, what: str, is_so: Callable[[], object], *, a_second: float = 0.0) -> float:
+        """Let so much happen until it is so; returns the seconds since the command was given. Raises common.Failed."""
+        until, began, before = time.monotonic() + PATIENCE, time.monotonic(), self.happened
+        while not is_so():
+            if time.monotonic() > until or self.run.process.poll() is not None:
+                raise common.Failed(f"{what} did not come: {self.run.said[-2_000:]}")
+            self.happen(int((time.monotonic() - began) * a_second) - (self.happened - before))
+            time.sleep(0.05)
+        seconds = round(time.monotonic() - self.began, 1)
+        print(f"{seconds:>8.1f} s  {what}", flush=True)
+        return seconds
+
+    def happen(self, count: int) -> None:
+        """So much more."""
+        for _ in range(count):
+            self.life.happen()
+            self.happened += 1
+
+    def said(self, words: str) -> Callable[[], bool]:
+        """Whether it has said so."""
+        return lambda: words in self.run.said
+
+    def bootstrap(self) -> dict[str, float]:
+        """Seconds to each step."""
+        store = self.data / "alerts.sqlite"
+        steps = {
+            "events are collected": self.wait("events are collected", lambda: "ingest" in children_of(self.run)),
+            "the history is on the log": self.wait("the history is on the log", lambda: "examples" in children_of(self.run), a_second=1.0),
+            "a model is live": self.wait("a model is live", lambda: set(ORDER) <= set(children_of(self.run)), a_second=1.0),
+            "somebody is alerted": self.wait("somebody is alerted", lambda: self.server.asked["chat.postMessage"], a_second=UNHURRIED),
+        }
+        joined = self.wait("somebody who was alerted joined", lambda: any(have_joined(store).values()), a_second=UNHURRIED)
+        return steps | {"somebody who was alerted joined": joined}
+
+    def memory(self) -> dict[str, float]:
+        """Resident MB by command."""
+        return {name: round(peers._memory({pid})[0] / peers.MB, 1) for name, pid in children_of(self.run).items() if name in ORDER}
+
+    def fast(self, events: int) -> list[dict[str, Any]]:
+        """As fast as they are acknowledged."""
+        rows, began, before = [], time.monotonic(), self.server.delivered
+        for look in range(1, LOOKS + 1):
+            while (done := self.server.delivered - before) < events * look // LOOKS:
+                if self.server.delivered + AHEAD > before + self.happened:
+                    self.happen(100)
+                else:
+                    time.sleep(0.01)
+                if self.run.process.poll() is not None:
+                    raise common.Failed(self.run.said[-2_000:])
+            rows.append({"events": done, "seconds": round(time.monotonic() - began, 1), "mb": self.memory()})
+            print(rows[-1], flush=True)
+        return rows
+
+    def catch_up(self) -> float:
+        """Wait until nothing is left to do: no process was busy for some seconds. Returns the seconds that it took."""
+        began, busy = time.monotonic(), QUIET_SECONDS
+        while busy > 0.1 * QUIET_SECONDS:
+            before = self.processor_seconds()
+            time.sleep(QUIET_SECONDS)
+            busy = self.processor_seconds() - before
+        return round(time.monotonic() - began - QUIET_SECONDS, 1)
+
+    def processor_seconds(self) -> float:
+        """Of who reads the log, so far."""
+        fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in children_of(self.run).values()]
+        return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
+
+    def slow(self, seconds: int) -> list[dict[str, Any]]:
+        """One a second."""
+        rows, began = [], time.monotonic()
+        for second in range(1, seconds + 1):
+            self.happen(1)
+            time.sleep(max(0.0, began + second - time.monotonic()))
+            if second % max(seconds // LOOKS, 1) == 0:
+                rows.append({"events": second, "seconds": round(time.monotonic() - began, 1), "mb": self.memory()})
+                print(rows[-1], flush=True)
+        return rows
+
+
+def main() -> None:
+    """Measures, prints, and writes benchmarks/results/up.json."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--messages", type=int, default=100_000, help="of history")
+    parser.add_argument("--events", type=int, default=500_000, help="at full speed")
+    parser.add_argument("--seconds", type=int, default=3_600, help="at one event a second")
+    parser.add_argument("--only", default=",".join(PARTS), help=f"parts, with commas between: {', '.join(PARTS)}")
+    parser.add_argument("--quick", action="store_true", help="a fiftieth of it, to see that it works; nothing is written")
+    given = parser.parse_args()
+    if given.quick:
+        given.messages, given.events, given.seconds = (each // 50 for each in (given.messages, given.events, given.seconds))
+    asked = given.only.split(",")
+    if unknown := set(asked) - set(PARTS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    found: dict[str, Any] = json.loads(RESULTS.read_bytes())["parts"] if RESULTS.exists() else {}
+    with tempfile.TemporaryDirectory(prefix="up-") as folder, one_slack() as slack:
+        data = Path(folder) / "live"
+        life = LivingWorkspace(plan_of(given.messages, given.events + given.seconds + 20_000), now_us(), slack, now_us)
+        command = program("up", "--data", data, "--history", "400d")
+        with started(command, Path(folder) / "run", slack[0].settings | SETTINGS) as run:
+            measured = Measured(run, slack[0], life, data)
+            began = measured.bootstrap()
+            if "bootstrap" in asked:
+                found["bootstrap"] = {"messages": given.messages, "load": os.getloadavg()[2], "steps": began}
+            if "fast" in asked:
+                rows = measured.fast(given.events)
+                found["fast"] = {
+                    "messages": given.messages,
+                    "load": os.getloadavg()[2],
+                    "rows": rows,
+                    "caught_up_after": measured.catch_up(),
+                }
+                print(found["fast"]["caught_up_after"], "s until all was scored", flush=True)
+            if "slow" in asked:
+                measured.catch_up()
+                found["slow"] = {"messages": given.messages, "load": os.getloadavg()[2], "rows": measured.slow(given.seconds)}
+            status = run.stop()
+    if status:
+        raise common.Failed(f"up ended with status {status}: {run.said[-2_000:]}")
+    if not given.quick:
+        common.write_results("up", 1, {"parts": found})
+
+
+if __name__ == "__main__":
+    main()
