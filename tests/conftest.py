@@ -17,7 +17,7 @@ settings.register_profile("quick", max_examples=15, deadline=None, derandomize=T
 settings.register_profile("default", max_examples=100, deadline=None, print_blob=True)
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True)
 settings.register_profile("planted", settings.get_profile("ci"), phases=[Phase.explicit, Phase.generate])  # found is enough: no shrinking
-settings.register_profile("proof", settings.get_profile("default"), max_examples=3000)
+settings.register_profile("proof", settings.get_profile("default"), max_examples=1000)
 
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default")
 settings.load_profile(PROFILE)
@@ -49,7 +49,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """The last line: what a green run did not show."""
     reasons = config.stash.get(NOT_RUN, None)
-    if reasons is None or hasattr(config, "workerinput"):
+    if reasons is None or hasattr(config, "workerinput") or PROFILE == "planted":  # of each of hundreds of runs nobody reads it
         return
     skipped = (
         f"{sum(reasons.values()):,} tests were skipped: " + "; ".join(f"{count:,} as {reason}" for reason, count in reasons.items())

@@ -50,7 +50,7 @@ class ProofPart:
     selection: tuple[str, ...]
     """Arguments of pytest."""
     kind: Kind = "proof"
-    """`property`: one process, as many at a time as there are cores, 3,000 random histories each; `coverage`: measured, not judged."""
+    """`property`: one process, as many at a time as there are cores, 1,000 random histories each; `coverage`: measured, not judged."""
     profile: str = "proof"
     """Hypothesis's profile."""
 
@@ -284,7 +284,7 @@ def table(results: dict[str, PartResult]) -> str:
             "# Proof",
             "",
             "What is too long for every day. `make proof` runs it part by part, goes on where it stopped, and writes this table.",
-            "A property draws 3,000 random histories here (cases), and 100 in `make test-all`. A part holds for the product and the tests",
+            "A property draws 1,000 random histories here (cases), and 100 in `make test-all`. A part holds for the product and the tests",
             "whose hash stands in its row: for the files that it reads, or for all if it starts programs.",
             "",
             f"Machine: {processor}, {os.cpu_count()} cores, Python {platform.python_version()}.",
