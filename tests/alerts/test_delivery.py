@@ -74,6 +74,7 @@ def test_a_channel_that_slack_does_not_call_public_is_its_members_alone(slack: A
     assert (seen, in_doubt) == ([True, True], [True, False])
 
 
+@pytest.mark.slow
 def test_slacks_rates_are_kept(tmp_path: Path, slack: AlertedWorkspace):
     """About one message a second to one person; Retry-After is obeyed; others don't wait for it."""
     office = Office(tmp_path, slack, policy={"per_hour": 10})
@@ -113,6 +114,7 @@ def test_who_is_written_to_too_often_holds_up_nobody_else(tmp_path: Path, slack:
     assert (dm["user"], dm["tries"]) == ("bo", 0) and office.counts["slack_busy"] == 1
 
 
+@pytest.mark.slow
 def test_now_and_then_no_answer_makes_no_long_pauses(tmp_path: Path, slack: AlertedWorkspace):
     """Each pause is the first one where something got through in between; an outage's are longer and longer."""
     office = Office(tmp_path, slack, policy={"per_hour": 100})
@@ -129,6 +131,7 @@ def test_now_and_then_no_answer_makes_no_long_pauses(tmp_path: Path, slack: Aler
     assert time.monotonic() - began < 25, "and not 1 + 2 + 4 + 8 + 16"
 
 
+@pytest.mark.slow
 def test_a_limit_of_the_app_holds_up_all_messages_and_nothing_else(tmp_path: Path, slack: AlertedWorkspace):
     """When a second conversation is refused, too, no third one is tried; what is not a message goes on."""
     office = Office(tmp_path, slack)

@@ -55,6 +55,7 @@ def alerted(
     return done, [json.loads(line)["prediction"] for line in to.read_text().splitlines()] if to.exists() else []
 
 
+@pytest.mark.slow
 def test_other_words_for_the_same_are_found_and_secrets_stay_here(tmp_path: Path, server: Server):
     """A server on this machine needs no switch; channels that are left out, and what is too old, are not sent."""
     at = now_us() - 2 * SECOND
@@ -79,6 +80,7 @@ def test_nothing_is_sent_anywhere_else_before_somebody_allows_it(tmp_path: Path,
     assert done.returncode == 2 and "allow_external" in done.stderr and not server.record.asked
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_there_is_named_at_the_start(tmp_path: Path, server: Server):
     """Before anybody is alerted."""
     server.script.always = "404"

@@ -285,6 +285,7 @@ def asked(office: Office, number: int, *, window: int = 1, people: tuple[str, ..
     office.apply("prediction", prediction(messages[-1][0], window=messages, people=dict.fromkeys(people, p)))
 
 
+@pytest.mark.slow
 def test_a_lost_store_alerts_nobody_twice_and_hourly_limits_go_on(tmp_path: Path, slack: AlertedWorkspace):
     """Slack has the DMs: each person's are asked for once, before the first alert. Whoever opts in again gets none of them again."""
     office = Office(tmp_path, slack)

@@ -32,7 +32,10 @@ def rows(path: Path) -> list[bytes]:
     return list(parquet.lines_of(path, KINDS[path.stem]))
 
 
-@pytest.mark.parametrize("how", [(), ("--recovery", "state"), ("--workers", "2"), ("--with-candidates",)])
+@pytest.mark.parametrize(
+    "how",
+    [(), *(pytest.param(each, marks=pytest.mark.slow) for each in (("--recovery", "state"), ("--workers", "2"), ("--with-candidates",)))],
+)
 def test_tables_have_the_values_of_the_lines(scored: Path, tmp_path: Path, how: tuple[str, ...]):
     """As one file or in parts, outcomes beside predictions; deletions stay lines, which say what is to be forgotten of the rows."""
     kept = scored / "p.jsonl"

@@ -284,6 +284,7 @@ def test_a_connection_gives_one_request(line: Line):
     assert answered.count(b"HTTP/1.1 404") == 1
 
 
+@pytest.mark.slow
 def test_a_request_that_does_not_come_is_ended():
     """Half-sent headers, or nothing at all, hold a connection for five seconds."""
     with (

@@ -59,7 +59,10 @@ def check_followed_and_replayed(connection: Connection | Log, folder: Path, stre
     assert not followed["ended"] and replayed["ended"]
 
 
-@pytest.mark.parametrize(("partitions", "workers", "to"), [(1, 2, "topic"), (4, 1, "file"), (12, 4, "topic")])
+@pytest.mark.parametrize(
+    ("partitions", "workers", "to"),
+    [pytest.param(1, 2, "topic", marks=pytest.mark.slow), (4, 1, "file"), pytest.param(12, 4, "topic", marks=pytest.mark.slow)],
+)
 def test_live_equals_replay_equals_batch(either, stream, tmp_path, partitions: int, workers: int, to: str):
     """Followed while it happens, and replayed: the examples of the batch, byte for byte, and its account."""
     check_followed_and_replayed(either, tmp_path, stream, partitions, workers, to)

@@ -89,6 +89,7 @@ def examples_of(source: str, to: Path) -> list[bytes]:
     return sorted(to.read_bytes().splitlines())
 
 
+@pytest.mark.slow
 def test_a_house_is_moved(connection: Connection, tmp_path: Path):
     """From an export into a folder, from there to a broker, and back into another folder: the same examples each time."""
     write_export(Plan(seed=5, messages=600, channels=4, people=12, days=9, edits=0.1), tmp_path / "export.zip")

@@ -154,6 +154,7 @@ def test_who_is_forgotten_is_on_the_list_before_anything_is_taken_out(tmp_path: 
     assert [path.read_bytes() for path in places] == [b"", b""]
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_each_file_is_the_old_one_or_the_new_one(tmp_path: Path):
     """And the same command does the rest: what it leaves is what a command that nobody killed leaves."""
     old = tmp_path / "old"

@@ -62,6 +62,7 @@ def test_what_is_copied_keeps_its_partition_order_key_headers_and_time(connectio
     assert clean_topic(KafkaLog(connection), copy, Cleaning(LIST, apply=True)).found == 0
 
 
+@pytest.mark.slow
 def test_what_comes_while_it_is_copied_is_copied_by_the_same_command_again(connection: Connection):
     """And a copy that somebody else wrote into is not called whole."""
     topics = new_topics(connection, 2)
@@ -91,6 +92,7 @@ def says(row: tuple[object, ...], *users: str) -> bool:
     return json.loads(str(row[2], "utf-8"))["user"] in users  # type: ignore[call-overload]
 
 
+@pytest.mark.slow
 def test_dropped_the_topic_has_its_name_again(connection: Connection):
     """And its settings, with another id; a second list is applied to it likewise. No copy stays."""
     topics, log = new_topics(connection, 2), KafkaLog(connection)
@@ -106,6 +108,7 @@ def test_dropped_the_topic_has_its_name_again(connection: Connection):
     assert len(ids) == 3 and log.topic(topics.events).replicas == 1 and kafka.topic_settings(connection, topics.events, KEPT) == KEPT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copied_back", [None, 0, 7], ids=["it is gone", "it is empty", "a part is there"])
 def test_killed_while_it_is_put_in_its_place_the_same_command_does_the_rest(connection: Connection, copied_back: int | None):
     """With another list than before, too: the copy is found by its name. Without `--drop` it is named, and nothing is done."""

@@ -263,6 +263,7 @@ def contents(connection: Connection, topic: str) -> dict[int, list[bytes]]:
     return {number: [record.value or b"" for record in records] for number, records in records_in(connection, topic).items()}
 
 
+@pytest.mark.slow
 def test_a_pace_lets_time_pass(connection, tmp_path):
     """Six minutes at 150x take more than two seconds; at each multiple of 150 s every partition gets a heartbeat."""
     topic = new_topic(connection, 2)

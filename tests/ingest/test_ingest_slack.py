@@ -200,6 +200,7 @@ def talk(slack: ChatWorkspace, seconds: float, dice: random.Random, every: float
     return texts
 
 
+@pytest.mark.slow
 def test_what_was_said_while_nobody_listened_is_filled_in(slack_server: SlackServer, place: Place, tmp_path: Path):
     """Killed with -9, while events are on their way; posts and replies while it is gone; then live again: the same examples as by file."""
     slack, dice = slack_server.workspace, random.Random(1)
@@ -260,6 +261,7 @@ def test_connections_that_are_renewed_break_or_go_deaf(slack_server: SlackServer
     check_nothing_lost_or_twice(slack_server, place)
 
 
+@pytest.mark.slow
 def test_a_deaf_connection_that_is_renewed_is_found_out_all_the_same(slack_server: SlackServer, place: Place, tmp_path: Path):
     """What was lost on it, no later connection brings: no heartbeat passes that until the histories were looked through."""
     slack, dice = slack_server.workspace, random.Random(3)
@@ -288,6 +290,7 @@ def test_a_deaf_connection_that_is_renewed_is_found_out_all_the_same(slack_serve
 # What is left out, and what goes elsewhere
 
 
+@pytest.mark.slow
 def test_only_the_channels_that_were_asked_for_are_on_the_topic(slack_server: SlackServer, place: Place, tmp_path: Path):
     """Private channels, those shared with other companies and the bot's own talks are left out, and acknowledged; what people do
     with the app goes to another topic, under their names; a channel that the app was just added to needs no restart."""

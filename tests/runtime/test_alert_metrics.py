@@ -4,6 +4,8 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from beepgpt import __version__
 from beepgpt.commands import alert_run
 from beepgpt.connectors.kafka import Connection, Writer, create_topics
@@ -38,6 +40,7 @@ def scraped_of(figures: AlertFigures) -> Values:
         return values(scraped(server))
 
 
+@pytest.mark.slow
 def test_what_became_of_every_alert_is_told(tmp_path: Path, slack: AlertedWorkspace):
     """Told in Slack and handed on, refused and why, once only, unknown, taken back, and what was done about it; each where it belongs."""
     office = Office(tmp_path, slack, forwarded_to="topic", policy={"per_hour": 10})

@@ -125,6 +125,7 @@ def test_each_record_comes_once_in_one_order_of_time_and_heartbeats_between(expo
     assert sorted(set(values) - {value for value in values if b'"heartbeat"' in value}) == sorted(unpaced)
 
 
+@pytest.mark.slow
 def test_the_same_points_as_without_a_pace(export: Path, clock: Clock):
     """Heartbeats settle what would be open; what is known at a point is the same, byte for byte."""
     with_pace = run_of(all_of(paced(export, HOUR)), Rules(), points_since=0)
@@ -134,6 +135,7 @@ def test_the_same_points_as_without_a_pace(export: Path, clock: Clock):
     assert len(points[0]) > 200
 
 
+@pytest.mark.slow
 def test_two_runs_at_one_pace_give_the_same(export: Path, clock: Clock):
     """Heartbeats too, however fast the machine is."""
     first = all_of(paced(export, HOUR))

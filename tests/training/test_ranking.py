@@ -146,6 +146,7 @@ def test_it_learns():
     assert ours > latest * 1.05
 
 
+@pytest.mark.slow
 def test_the_threads_are_those_that_are_idle_and_the_models_file_does_not_tell(monkeypatch: pytest.MonkeyPatch):
     """All that the trees take is within the limit, and the trees and their settings are the same whatever was idle."""
     fitted = {}

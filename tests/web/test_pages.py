@@ -248,7 +248,8 @@ def test_why_nobody_would_have_been_alerted_is_said():
 
     assert said() == "nobody was predicted with 20 % or more."
     assert said(("quiet hours", 6)) == (
-        "everybody predicted with 20 % or more was passed over or only listed; the commonest reason: quiet hours (6 of 6 times)."
+        "everybody predicted with 20 % or more was passed over or only listed; the commonest reason: had quiet hours, by their own clock"
+        " (6 of 6 times)."
     )
     assert said(("participant", 1200), ("author", 300)).endswith("the commonest reason: took part already (1,200 of 1,500 times).")
 

@@ -55,6 +55,7 @@ def test_keys_decide_and_the_files_grow_line_by_line(tmp_path: Path, window: Bro
         assert "2 strong and 1 weak few-shots, 1 examples skipped" in review.end()
 
 
+@pytest.mark.slow
 def test_undo_goes_back_one_by_one_and_across_restarts(tmp_path: Path, window: BrowserContext):
     """Also after a kill, and also what another process decided."""
     lines = [example(number) for number in range(1, 5)]
@@ -75,6 +76,7 @@ def test_undo_goes_back_one_by_one_and_across_restarts(tmp_path: Path, window: B
         assert page.get_by_role("button", name="Undo").is_disabled()
 
 
+@pytest.mark.slow
 def test_two_tabs_decide_once(tmp_path: Path, window: BrowserContext):
     """The same example in both: the second decision changes nothing, and neither undoes what it did not show."""
     lines = [example(number) for number in range(1, 4)]

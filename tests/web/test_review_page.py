@@ -33,6 +33,7 @@ TOPICS = ("the invoice for the customer is wrong", "the deployment of the server
 CHAT = ("thanks a lot everybody", "good morning to you all", "ok cool see you")
 
 
+@pytest.mark.slow
 def test_the_local_labeler_learns_while_one_decides(tmp_path: Path, window: BrowserContext):
     """It has no opinion before it has enough to learn from; then it has one of every example, and the next decisions change it."""
     texts = {number: (TOPICS if number % 2 else CHAT)[number % 3] for number in range(60)}
@@ -58,6 +59,7 @@ def test_the_local_labeler_learns_while_one_decides(tmp_path: Path, window: Brow
         assert page.locator(".differs").count() == 0
 
 
+@pytest.mark.slow
 def test_what_others_labeled_is_learned_from(tmp_path: Path):
     """Then the local labeler has an opinion before the first few-shot."""
     labeled = tmp_path / "labeled.jsonl"
@@ -169,8 +171,10 @@ def test_the_page_never_grows_wider_than_its_window(tmp_path: Path, window: Brow
             press(page, "s")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 960])
+@pytest.mark.parametrize(
+    ("scheme", "width"),
+    [("light", 390), *(pytest.param(*each, marks=pytest.mark.slow) for each in (("dark", 390), ("light", 960), ("dark", 960)))],
+)
 def test_axe_finds_nothing_to_complain_of(tmp_path: Path, browser: Browser, scheme: Any, width: int):
     """Contrast, names, landmarks, order of headings: on every page, in every state."""
     lines = [example(1, "one", "two", "three", "four", "five", p=0.3), example(2, "one", p=0.9), example(3)]

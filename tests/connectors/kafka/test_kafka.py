@@ -325,6 +325,7 @@ def test_lag_is_reported(connection, topic, monkeypatch):
     assert calls[0] == {0: 10, 1: 0, 2: 0} and calls[-1] == {0: 0, 1: 0, 2: 0}
 
 
+@pytest.mark.slow
 def test_a_user_with_a_password(mortal_broker, monkeypatch):
     """The right one may read and write; with a wrong one the message says what to check, and the password is not shown."""
     monkeypatch.setattr("beepgpt.connectors.kafka.connection.START_PATIENCE", 3)
@@ -349,6 +350,7 @@ def test_no_error_of_kafka_python_is_left_unmapped():
         assert "events" in str(failure_of(error, "events", Connection("127.0.0.1:1"))), each
 
 
+@pytest.mark.slow
 def test_no_broker_at_all(monkeypatch):
     """The address is named, and what to check."""
     monkeypatch.setattr("beepgpt.connectors.kafka.connection.START_PATIENCE", 0.5)
