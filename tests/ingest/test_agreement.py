@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from beepgpt.conversations.events import micros
@@ -60,6 +60,14 @@ def step(world: World, what: str, of: Any, which: Any) -> None:
             getattr(world, {"read": "read_thread", "handle": "handle_threads"}.get(what, what))()
 
 
+HELD_AND_KILLED = [
+    *[("pass", 0, None), ("post", "C1", None), ("pass", 0, None), ("pass", 0, None), ("pass", 70, None), ("down", None, None)],
+    *[("up", None, None), ("post", "C1", None), ("post", "C1", None), ("post", "C1", None), ("delete", "C1", 0), ("outage", [], True)],
+]
+"""A message is deleted that is older than what is looked through, and the process is killed while it holds the deletion back."""
+
+
+@example(HELD_AND_KILLED)
 @given(st.lists(STEPS, min_size=12, max_size=40))
 def test_what_stands_on_the_topic_agrees_with_what_slack_has(server: SlackServer, steps: list[tuple[str, Any, Any]]):
     """Posts, edits, deletions, outages, kills, and threads that are read again at any time, while more is said, and hours later.

@@ -119,7 +119,9 @@ class World:
         self.on_its_way: list[dict[str, Any]] = []
         """Events that Slack has yet to deliver."""
         self.lost: list[tuple[int, dict[str, Any]]] = []
-        """Changes that were not delivered, with the time of the last heartbeat before them."""
+        """Changes that were not delivered, or taken by a process that was killed before it acknowledged them, with the time of the last
+        heartbeat before that."""
+        self._unacknowledged: dict[str, dict[str, Any]] = {}
         self._is_slow = False
         self.forgotten: Forgotten | None = None
         self.start()
@@ -127,6 +129,8 @@ class World:
     def start(self) -> None:
         """A new process begins with what stands on the topic, as after `kill -9`."""
         self._lose()
+        self.lost += [(self.covered, event) for event in self._unacknowledged.values()]  # Slack would send most of them again
+        self._unacknowledged.clear()
         self.came: queue.Queue[Any] = queue.Queue()
         self.answers: list[Any] = []
         """Threads that are read, and not handled yet."""
@@ -156,7 +160,13 @@ class World:
 
     def _deliver(self, event: dict[str, Any]) -> None:
         payload = self.server.payload_of(event)
-        self.came.put(Arrival("1", "events_api", payload, payload["event_id"], 0, self.clock.time(), lambda: None))
+        name = payload["event_id"]
+        self._unacknowledged[name] = event
+
+        def acknowledge() -> None:
+            self._unacknowledged.pop(name, None)
+
+        self.came.put(Arrival("1", "events_api", payload, name, 0, self.clock.time(), acknowledge))
 
     def _lose(self) -> None:
         self.lost += [(self.covered, event) for event in self.on_its_way]
