@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Annotated, Any
 
@@ -119,14 +120,19 @@ def beepgpt(
 
 
 def main() -> None:
-    """Run a command; an error of ours is one clear message and its exit status."""
+    """Run a command."""
     begin()
-    if os.environ.get("BEEPGPT_RUN__LOG_FORMAT") == "json" and not any(each.startswith("--worker=") for each in sys.argv):
+    if os.environ.get("BEEPGPT_RUN__LOG_FORMAT") == "json":
         from beepgpt.runtime import logs  # even a wrong command is reported in JSON
 
         logs.configure("warning", "json", whole=True)
+    run_cleanly(app)
+
+
+def run_cleanly(work: Callable[[], object]) -> None:
+    """Do it; an error of ours is one clear message and its exit status."""
     try:
-        app()
+        work()
     except BeepGPTError as error:
         fail(str(error), error.exit_status)
     except ModuleNotFoundError as error:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,8 +50,6 @@ def examples(
     warmup: Annotated[str | None, typer.Option(help="Of a topic with from=: begin so long before it (90d).")] = None,
     include: Include = "channels",
     json: Json = False,
-    worker: Annotated[int | None, typer.Option(hidden=True)] = None,
-    shards: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     """Make examples: points in time of conversations, and who answered."""
     if report is not None:
@@ -62,11 +60,7 @@ def examples(
     kinds, end = kinds_in("--include", include), moment_of("--until", until)
     job = ExamplesJob(source, to_place, settings, kinds, end, duration_of("--warmup", warmup), recovery, not no_names)
     check_apart(source, [*to_place.given().values(), *([report] if report is not None else [])])
-    if worker is not None:
-        origin = origin_of(job.source, job.include)
-        run_child(job.run_of(origin), lambda child: job.build(origin, child), worker, shards.split(","))
-        return
-    closing, status = run_examples(job, sys.argv[1:])
+    closing, status = run_examples(job)
     next_command = ("prepare", to, "--to", Path(to).with_name("set") if isinstance(to_place, Files) else "set") if to != "-" else ()
     close_command(closing, status, report, recovery, print_report, as_json=json, next_command=next_command)
 
@@ -153,8 +147,8 @@ def check_job(job: ExamplesJob, origin: Origin) -> None:
         job.to.check(job.settings.rules)
 
 
-def run_examples(job: ExamplesJob, command: Sequence[str] = ()) -> tuple[dict[str, Any], int]:
-    """Run it; returns the report and exit status. `command`: the arguments that start one worker of several."""
+def run_examples(job: ExamplesJob) -> tuple[dict[str, Any], int]:
+    """Run it; returns the report and exit status."""
     began = time.monotonic()
     origin = origin_of(job.source, job.include)
     check_job(job, origin)
@@ -165,12 +159,12 @@ def run_examples(job: ExamplesJob, command: Sequence[str] = ()) -> tuple[dict[st
         console.print(
             "Windows and features begin at the warm-up: earlier ones are not known, and examples may differ from a run over everything."
         )
-    job = replace(job, settings=with_workers(job.settings, origin, job.recovery, alone=not (command and job.to.takes_several)))
+    job = replace(job, settings=with_workers(job.settings, origin, job.recovery, alone=not job.to.takes_several))
     run = job.run_of(origin)
     with recovery_of(run) as folder:
         if (before := ended_before(folder)) is not None:
             return before, 0
-        workers, ended = run_flow(run, lambda worker: job.build(origin, worker), folder, command)
+        workers, ended = run_flow(run, lambda worker: job.build(origin, worker), folder, partial(run_examples_worker, job))
         report = report_of(job, workers, time.monotonic() - began) | {**left_out_of(origin.export), "ended": ended}
         if ended and folder is not None:
             folder.end(report)
@@ -179,6 +173,12 @@ def run_examples(job: ExamplesJob, command: Sequence[str] = ()) -> tuple[dict[st
         if job.names and origin.export is not None:
             keep_names(Path(job.source), job.to.given()["examples"], forgotten_of(job.settings), job.include)
     return report, status_of(workers, origin)
+
+
+def run_examples_worker(job: ExamplesJob, number: int, shards: Sequence[str]) -> None:
+    """One worker of several, in a process that `run_examples` started."""
+    origin = origin_of(job.source, job.include)
+    run_child(job.run_of(origin), lambda worker: job.build(origin, worker), number, shards)
 
 
 def report_of(job: ExamplesJob, workers: list[dict[str, Any]], seconds: float) -> dict[str, Any]:

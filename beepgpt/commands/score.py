@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +11,7 @@ import typer
 from beepgpt.commands.closing import close_command
 from beepgpt.commands.flags import Include, Json, Recovery, Report, duration_of, with_settings
 from beepgpt.commands.output import account_table, add_counts, add_reasons, by_reason, print_verdict
-from beepgpt.commands.score_run import run_score, run_score_worker
+from beepgpt.commands.score_run import run_score
 from beepgpt.commands.scoring import ScoreJob
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
@@ -60,8 +59,6 @@ def score(
     recovery: Recovery = None,
     include: Include = "channels",
     json: Json = False,
-    worker: Annotated[int | None, typer.Option(hidden=True)] = None,
-    shards: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     """Score points as they are made: who will answer, how likely, and who did."""
     if json and to == "-":
@@ -78,10 +75,7 @@ def score(
         check_apart(source, [*job.to.files().values(), report])
     with needing("beepgpt score", "train"):
         import beepgpt.training.models  # noqa: F401
-    if worker is not None:
-        run_score_worker(job, worker, shards.split(","))
-        return
-    closing, status = run_score(job, sys.argv[1:])
+    closing, status = run_score(job)
     if isinstance(outputs.predictions, Path):
         keep_names_of(job)
     scored = closing["account"]["points"]["scored"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from beepgpt.commands.output import moment
@@ -67,8 +68,8 @@ def lasting(log: Log, address: TopicAddress, kept: int) -> Iterator[str]:
         yield f"{address}: keeps predictions longer than scoring.kept ({kept // DAY} days): a deletion finds none that are older."
 
 
-def run_score(job: ScoreJob, command: Sequence[str] = ()) -> tuple[dict[str, Any], int]:
-    """Run it; returns the report and exit status. `command`: the arguments that start one worker of several."""
+def run_score(job: ScoreJob) -> tuple[dict[str, Any], int]:
+    """Run it; returns the report and exit status."""
     began = time.monotonic()
     origin = origin_of(job.source, job.include)
     check_job(job, origin)
@@ -86,7 +87,7 @@ def run_score(job: ScoreJob, command: Sequence[str] = ()) -> tuple[dict[str, Any
             return before, 0
         if run.workers > 1:
             model.close()  # each worker opens its own
-        workers, ended = run_flow(run, lambda worker: build(job, origin, model, worker), folder, command)
+        workers, ended = run_flow(run, lambda worker: build(job, origin, model, worker), folder, partial(run_score_worker, job))
         report = report_of(job, model.name, workers, time.monotonic() - began) | {**left_out_of(origin.export), "ended": ended}
         if ended and folder is not None:
             folder.end(report)

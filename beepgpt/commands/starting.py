@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Sequence
 
 from beepgpt.errors import CONTROLS
 
@@ -16,11 +17,10 @@ PRIVATE = 0o077
 """What nobody else may do with files and folders that we make: anything."""
 
 
-def begin() -> None:
-    """From now on, SIGINT and SIGTERM end the process with status 130 and a message, until a command takes them over; files are private."""
+def begin(asked: Sequence[int] = ASKED) -> None:
+    """From now on, signals to stop end the process with status 130 and a message, until a command takes them over; files are private."""
     keep_private()
-    # A worker is asked to stop by the process that started it, and that one says so.
-    for number in ASKED[:1] if any(each.startswith("--worker=") for each in sys.argv) else ASKED:
+    for number in asked:
         signal.signal(number, lambda _number, _frame: fail("interrupted", 130))
 
 

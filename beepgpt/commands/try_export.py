@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,8 +50,7 @@ def run_try(job: TryJob) -> dict[str, Any]:
     check_apart(str(job.export), [job.to / INDEX])
     make_folder(job.to)
     lock(job.to, BadCommand(f"--to {job.to}: another `beepgpt try` works in it"))
-    alone = job.settings.run.model_copy(update={"workers": 1})
-    return tried(replace(job, settings=job.settings.model_copy(update={"run": alone})))
+    return tried(job)
 
 
 def check_try(job: TryJob) -> None:

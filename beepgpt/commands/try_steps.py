@@ -18,6 +18,8 @@ from beepgpt.errors import RunStopped
 from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import files_of, score_outputs_of
 from beepgpt.runtime.names import names_in, pass_names_on, people_of
+from beepgpt.runtime.places import origin_of
+from beepgpt.runtime.shares import with_workers
 from beepgpt.training.folder import CARD, METRICS
 
 INDEX = "index.html"
@@ -77,7 +79,8 @@ def score_points(job: TryJob, cut: str) -> dict[str, Any]:
     from beepgpt.commands.scoring import ScoreJob
 
     outputs = score_outputs_of(str(job.predictions), None, job.settings)
-    closing, _ = run_score(ScoreJob(str(job.export), outputs, job.model, job.settings, job.include, micros(cut)))
+    settings = with_workers(job.settings, origin_of(str(job.export), job.include))
+    closing, _ = run_score(ScoreJob(str(job.export), outputs, job.model, settings, job.include, micros(cut)))
     points = closing["account"]["points"]
     return {name: points[name] for name in ("scored", "withheld")}
 

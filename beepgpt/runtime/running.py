@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +44,28 @@ class WorkerFailed(BeepGPTError):
     """A process of the run failed; the message is its own, or says how it was killed."""
 
 
-def run_processes(commands: Sequence[Sequence[str]], on_report: Callable[[int, dict[str, Any]], None], keep: Sequence[int] = ()) -> None:
-    """Run all commands at once to their ends. `on_report` gets each line with its process's number; they share the open files `keep`.
+WORKER = "beepgpt.commands.worker"
+"""The module that a process of the run starts as: it reads what to do from its standard input."""
+
+
+def run_processes(tasks: Sequence[Callable[[], None]], on_report: Callable[[int, dict[str, Any]], None], keep: Sequence[int] = ()) -> None:
+    """Do all tasks at once, each in a process of its own, to their ends; a task can be pickled.
+
+    `on_report` gets each line with its process's number; they share the open files `keep`.
 
     If one fails, the others are stopped: what they did is in their snapshots. Raises WorkerFailed or Interrupted.
     """
     # Sessions of their own: a terminal's Ctrl-C comes here alone, and is passed on once.
     processes = [
         subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=keep, start_new_session=True
+            [sys.executable, "-m", WORKER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=keep,
+            start_new_session=True,
         )
-        for command in commands
+        for _ in tasks
     ]
     interrupted = False
 
@@ -73,6 +86,9 @@ def run_processes(commands: Sequence[Sequence[str]], on_report: Callable[[int, d
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None
         with process.stdin, process.stdout, process.stderr, ThreadPoolExecutor(1) as reader:
             stderr = reader.submit(process.stderr.read)
+            with suppress(BrokenPipeError):  # it has ended already, and says why on its standard error
+                pickle.dump(tasks[number], process.stdin)
+                process.stdin.flush()
             for line in process.stdout:
                 with suppress(ValueError):  # half a line: the process was killed while it wrote it
                     on_report(number, json.loads(line))
@@ -134,6 +150,8 @@ REPORT_EVERY = 0.2
 
 BuildFlow = Callable[[Worker], PreparedFlow]
 """Builds a worker's flow."""
+WorkerRun = Callable[[int, Sequence[str]], None]
+"""Runs one worker of several in a process of its own, by its number and its shards; it can be pickled."""
 
 
 @dataclass(frozen=True)
@@ -157,9 +175,9 @@ class FlowRun:
 
 
 def run_flow(
-    run: FlowRun, build: BuildFlow, recovery: RecoveryFolder | None, command: Sequence[str] = ()
+    run: FlowRun, build: BuildFlow, recovery: RecoveryFolder | None, elsewhere: WorkerRun | None = None
 ) -> tuple[list[dict[str, Any]], bool]:
-    """Run all workers. Returns the report of each, and whether the input came to its end. `command`: starts one worker of several."""
+    """Run all workers. Returns the report of each, and whether the input came to its end. `elsewhere`: runs one of several."""
     workers = run.workers
     with Watched(run.command, shown=run.settings.run.progress) as watched:
         if recovery is not None and recovery.reports is not None:
@@ -167,9 +185,10 @@ def run_flow(
         elif workers == 1:
             reports = [run_worker(run, build, 0, SHARDS, recovery, lambda records, done: watched.update(0, 1, records, done))]
         else:
+            assert elsewhere is not None, f"{run.command} has one worker"
             shares = shares_among(run.origin, workers) if recovery is None else [tuple(share) for share in recovery.note["shares"]]
             with run.to.held() as held:
-                reports = _run_all(command, shares, watched, recovery, held)
+                reports = _run_all(elsewhere, shares, watched, recovery, held)
     ended = all(each["ended"] for each in reports)
     if ended and recovery is not None:
         recovery.note_reports(reports)  # first: from here on files are no more as the snapshots know them
@@ -198,9 +217,9 @@ def status_of(reports: Sequence[Mapping[str, Any]], origin: Origin) -> int:
 
 
 def _run_all(
-    command: Sequence[str], shares: Sequence[Sequence[str]], watched: Watched, recovery: RecoveryFolder | None, held: Sequence[int]
+    elsewhere: WorkerRun, shares: Sequence[Sequence[str]], watched: Watched, recovery: RecoveryFolder | None, held: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Run the same command once for each worker, each with its own shards; they share the open files `held`."""
+    """Run each worker in a process of its own, with its own shards; they share the open files `held`."""
     workers = len(shares)
     reports: list[dict[str, Any]] = [{} for _ in range(workers)]
     owners: dict[str, int] = {}
@@ -221,8 +240,7 @@ def _run_all(
 
     keep = [*held, recovery.lock] if recovery is not None and recovery.lock is not None else held
     try:
-        own = [[f"--worker={number}", f"--workers={workers}", f"--shards={','.join(share)}"] for number, share in enumerate(shares)]
-        run_processes([[sys.executable, "-m", "beepgpt", *command, *each] for each in own], on_report, keep)
+        run_processes([partial(elsewhere, number, tuple(share)) for number, share in enumerate(shares)], on_report, keep)
     except Interrupted:  # a process that had ended before it could be asked to stop
         if not moved:
             raise

@@ -28,7 +28,7 @@ def shares_among(origin: Origin, workers: int) -> list[tuple[str, ...]]:
     return [SHARDS] * workers if origin.address is not None or workers == 1 else assign_shards(_weights(origin)[0], workers)
 
 
-def with_workers(settings: Settings, origin: Origin, recovery: Path | None, *, alone: bool) -> Settings:
+def with_workers(settings: Settings, origin: Origin, recovery: Path | None = None, *, alone: bool = False) -> Settings:
     """The settings with a number of workers in place of `auto`: that of the run that goes on, or as many as help.
 
     `alone`: the run can't be divided, or needs not be. A topic is read by one, since its order of writing is that of reading.

@@ -137,6 +137,17 @@ def test_its_examples_are_those_of_its_own_command(tried, export: Path, tmp_path
 
 
 @pytest.mark.slow
+def test_several_processes_make_the_same_files(tried, export: Path, tmp_path: Path):
+    """A large export's examples and predictions are shared out among the processors; so small a one's only where it is said."""
+    to = tmp_path / "tried"
+    done = run_program("try", export, "--to", to, *INCLUDE, env={"BEEPGPT_RUN__WORKERS": "2"})
+
+    assert (done.returncode, done.stdout.replace(str(to), str(tried[0]))) == (0, tried[1])
+    for name in ("examples.jsonl", "examples.names.json", "predictions.jsonl", "predictions.outcomes.jsonl", "set/models/local/model.skops"):
+        assert (to / name).read_bytes() == (tried[0] / name).read_bytes(), name
+
+
+@pytest.mark.slow
 def test_its_model_and_predictions_are_those_of_its_own_commands(tried, export: Path, tmp_path: Path):
     """Byte for byte, in other processes at another time."""
     to, model = tried[0], tmp_path / "model"
