@@ -320,3 +320,9 @@ def flags_of(command: str) -> set[str]:
     assert command in typer.main.get_command(app).commands, f"beepgpt {command} is no command"  # type: ignore[attr-defined]
     found = loaded(command, MODULES.get(command))
     return {flag for each in found.params for flag in (*each.opts, *each.secondary_opts)} | {"--help"}
+
+
+@pytest.mark.xdist_group("one process")
+def test_a_group_of_tests_runs_in_one_process(request: pytest.FixtureRequest):
+    """pytest-xdist knows a group by an ending of the test's name; where that is lost, each process starts a broker of its own."""
+    assert request.node.nodeid.endswith("@one process") is request.config.getoption("loadgroup", default=False)
