@@ -48,8 +48,10 @@ WORKER = "beepgpt.commands.worker"
 """The module that a process of the run starts as: it reads what to do from its standard input."""
 
 
-def run_processes(tasks: Sequence[Callable[[], None]], on_report: Callable[[int, dict[str, Any]], None], keep: Sequence[int] = ()) -> None:
-    """Do all tasks at once, each in a process of its own, to their ends; a task can be pickled.
+def run_processes(
+    name: str, tasks: Sequence[Callable[[], None]], on_report: Callable[[int, dict[str, Any]], None], keep: Sequence[int] = ()
+) -> None:
+    """Do all tasks at once, each in a process of its own, to their ends; a task can be pickled. `ps` shows the `name`.
 
     `on_report` gets each line with its process's number; they share the open files `keep`.
 
@@ -58,14 +60,14 @@ def run_processes(tasks: Sequence[Callable[[], None]], on_report: Callable[[int,
     # Sessions of their own: a terminal's Ctrl-C comes here alone, and is passed on once.
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", WORKER],
+            [sys.executable, "-m", WORKER, name, f"{number} of {len(tasks)}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             pass_fds=keep,
             start_new_session=True,
         )
-        for _ in tasks
+        for number in range(1, len(tasks) + 1)
     ]
     interrupted = False
 
@@ -188,7 +190,7 @@ def run_flow(
             assert elsewhere is not None, f"{run.command} has one worker"
             shares = shares_among(run.origin, workers) if recovery is None else [tuple(share) for share in recovery.note["shares"]]
             with run.to.held() as held:
-                reports = _run_all(elsewhere, shares, watched, recovery, held)
+                reports = _run_all(run.command, elsewhere, shares, watched, recovery, held)
     ended = all(each["ended"] for each in reports)
     if ended and recovery is not None:
         recovery.note_reports(reports)  # first: from here on files are no more as the snapshots know them
@@ -217,7 +219,12 @@ def status_of(reports: Sequence[Mapping[str, Any]], origin: Origin) -> int:
 
 
 def _run_all(
-    elsewhere: WorkerRun, shares: Sequence[Sequence[str]], watched: Watched, recovery: RecoveryFolder | None, held: Sequence[int]
+    command: str,
+    elsewhere: WorkerRun,
+    shares: Sequence[Sequence[str]],
+    watched: Watched,
+    recovery: RecoveryFolder | None,
+    held: Sequence[int],
 ) -> list[dict[str, Any]]:
     """Run each worker in a process of its own, with its own shards; they share the open files `held`."""
     workers = len(shares)
@@ -240,7 +247,7 @@ def _run_all(
 
     keep = [*held, recovery.lock] if recovery is not None and recovery.lock is not None else held
     try:
-        run_processes([partial(elsewhere, number, tuple(share)) for number, share in enumerate(shares)], on_report, keep)
+        run_processes(command, [partial(elsewhere, number, tuple(share)) for number, share in enumerate(shares)], on_report, keep)
     except Interrupted:  # a process that had ended before it could be asked to stop
         if not moved:
             raise
