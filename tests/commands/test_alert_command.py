@@ -39,7 +39,7 @@ from tests.support.broker import Broker, GivenBroker
 from tests.support.kafka import KEPT, address, started
 from tests.support.scoring import save
 from tests.support.slack_web_api import TOKEN
-from tests.support.speed import wait_until
+from tests.support.speed import slowness, wait_until
 from tests.support.strangers import stranger
 from tests.training.test_live import pair
 
@@ -314,7 +314,7 @@ def test_from_topic_to_slack_and_to_another_topic(tmp_path: Path, slack: Alerted
         wait_until(lambda: slack.sent_to("bo"), "it is so at Slack")
         wait_until(lambda: SECRET in json.dumps(slack.homes), "it is so at Slack")
         process.process.send_signal(signal.SIGTERM)
-        assert process.process.wait(30) == 0, process.said
+        assert process.process.wait(30 * slowness()) == 0, process.said
         first = process.said
     assert SECRET not in first
     put("predictions", prediction(at)["id"], None)
@@ -324,7 +324,7 @@ def test_from_topic_to_slack_and_to_another_topic(tmp_path: Path, slack: Alerted
         put("events", "C1", histories.delete("C1", at + SECOND, at).data)
         wait_until(lambda: not slack.sent_to("bo") and SECRET not in json.dumps(slack.homes), "it is so at Slack")
         process.process.send_signal(signal.SIGTERM)
-        assert process.process.wait(30) == 0, process.said
+        assert process.process.wait(30 * slowness()) == 0, process.said
 
     assert len(slack.calls("chat.postMessage")) == 1 and not slack.sent_to("cy"), (
         "Cy did not ask for it, and nobody is alerted to old things"
@@ -337,7 +337,7 @@ def test_from_topic_to_slack_and_to_another_topic(tmp_path: Path, slack: Alerted
         put("predictions", "C1", prediction(just_now(0), channel="C1", people={"bo": 0.9}))
         wait_until(lambda: len(slack.calls("chat.postMessage")) == 2, "he is alerted to what is new")
         process.process.send_signal(signal.SIGTERM)
-        assert process.process.wait(30) == 0, process.said
+        assert process.process.wait(30 * slowness()) == 0, process.said
         new = process.said
     with closing(AlertStore(tmp_path / "alerts.sqlite")) as store:
         assert store.counts()["passed:too_old"] == 3

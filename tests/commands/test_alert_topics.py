@@ -27,7 +27,7 @@ from tests.support.alerts import Clock, Office, prediction
 from tests.support.kafka import KEPT, started
 from tests.support.logs import set_retention, write_to
 from tests.support.slack_web_api import TOKEN
-from tests.support.speed import wait_until
+from tests.support.speed import slowness, wait_until
 
 NAMES = ("predictions", "interactions", "events")
 
@@ -193,7 +193,7 @@ def test_a_topic_that_is_made_again_while_it_is_read_ends_the_run_and_costs_no_p
         topics.put("predictions", prediction(now_us(), people={"bo": 0.9}))
         wait_until(lambda: slack.sent_to("bo"), "bo is alerted")
         topics.make("interactions")
-        assert process.process.wait(30) == 1
+        assert process.process.wait(30 * slowness()) == 1
         said = " ".join(process.said.split())
 
     assert "made again" in said and "give the same command again" in said and "recovery store" not in said

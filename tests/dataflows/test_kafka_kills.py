@@ -148,7 +148,7 @@ def test_a_broker_that_stays_away_ends_the_run_which_goes_on_later(mortal_broker
     with started(command, tmp_path, topics.settings | {"BEEPGPT_KAFKA__PATIENCE": "3s"}) as run:
         wait_until(at_work, "the run is at work")
         mortal_broker.kill()
-        assert run.process.wait(60) == 1, run.said
+        assert run.process.wait(60 * slowness()) == 1, run.said
     assert re.match(f"beepgpt: {topics.events.removesuffix('.events')}.*no answer from {connection.bootstrap}", last_line(run)), run.said
     assert "Traceback" not in run.said
 
@@ -203,7 +203,7 @@ def test_a_topic_that_changed_between_two_runs(connection, tmp_path, kind: str):
     disturbance(kind, connection, topics.events)
 
     with started(program(*command), tmp_path, topics.settings) as run:
-        assert run.process.wait(60) == 1, run.said
+        assert run.process.wait(60 * slowness()) == 1, run.said
     assert re.search(SAID[kind], last_line(run)) and topics.events in last_line(run), run.said
     assert "Traceback" not in run.said
 
@@ -225,7 +225,7 @@ def test_a_topic_that_changes_while_it_is_followed(connection, tmp_path, kind: s
         if kind == "made again":
             put(topics, messages)  # where it stood, there are other records now
         run.process.send_signal(signal.SIGCONT)
-        assert run.process.wait(30) == 1, run.said
+        assert run.process.wait(30 * slowness()) == 1, run.said
 
     assert re.search(SAID[kind], last_line(run)) and topics.events in last_line(run), run.said
     assert "Traceback" not in run.said
@@ -300,7 +300,7 @@ def test_an_example_over_the_limit_of_its_topic(connection, short, tmp_path):
     command = program(*arguments(topics, tmp_path, "topic"))
 
     with started(command, tmp_path, topics.settings) as run:
-        assert run.process.wait(100) == 1, run.said
+        assert run.process.wait(100 * slowness()) == 1, run.said
     assert (
         topics.examples in last_line(run) and f"a record of {largest:,} bytes" in last_line(run) and "max.message.bytes" in last_line(run)
     )
@@ -331,7 +331,7 @@ def test_a_full_disk(connection, short, small_disk, tmp_path):
     command = [each if each != tmp_path / "made.jsonl" else small_disk / "made.jsonl" for each in arguments(topics, tmp_path, "file")]
 
     with started(program(*command), tmp_path, topics.settings) as run:
-        assert run.process.wait(100) == 1, run.said
+        assert run.process.wait(100 * slowness()) == 1, run.said
     assert re.fullmatch(
         r"beepgpt: .*made\.(.+\.)?jsonl: the disk is full: free some space and run it again; what was written is kept", last_line(run)
     )
@@ -354,5 +354,5 @@ def test_a_wrong_password(mortal_broker, connection, short, tmp_path):
     settings = {f"BEEPGPT_KAFKA__{name}": value for name, value in env.items()}
 
     with started(program(*arguments(topics, tmp_path, "topic")), tmp_path, topics.settings | settings) as run:
-        assert run.process.wait(100) == 1, run.said
+        assert run.process.wait(100 * slowness()) == 1, run.said
     assert "the user ana and the password are right" in last_line(run) and "hush" not in run.said

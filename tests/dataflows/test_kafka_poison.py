@@ -124,7 +124,7 @@ def test_compressed_topics(connection, tmp_path, kind: str):
     put(topics, stream.messages(1))
 
     with started(program(*arguments(topics, tmp_path, "topic")), tmp_path, topics.settings) as run:
-        status = run.process.wait(60)
+        status = run.process.wait(60 * slowness())
 
     if getattr(codec, f"has_{kind}")():
         assert status == 0, run.said
@@ -145,7 +145,7 @@ def test_poison_as_large_as_its_topic_takes(connection, tmp_path):
     put(topics, stream.messages(1)[-1:])
 
     with started(program(*arguments(topics, tmp_path, "topic")), tmp_path, topics.settings) as run:
-        assert run.process.wait(60) == 0, run.said
+        assert run.process.wait(60 * slowness()) == 0, run.said
 
     assert once(topics).examples == outcome_of(stream.run).examples
     letters = [

@@ -17,6 +17,7 @@ import pytest
 
 from beepgpt.simulation.workspace import Plan, live_records
 from tests.support import beep, files_in, program, quiet
+from tests.support.speed import slowness
 
 PLAN = Plan(
     seed=3, messages=8_000, days=20, channels=12, people=40, heartbeat_every=1_200,
@@ -94,7 +95,7 @@ def run_with_kills(undisturbed: Undisturbed, folder: Path, seed: int, kills: int
             if process.poll() is None:
                 kill(process, victim, draws)
                 hits, hit, last_hit = hits + 1, True, time.monotonic()
-        _, said = process.communicate(timeout=100)
+        _, said = process.communicate(timeout=100 * slowness())
         if process.returncode == 0:
             return hits
         # Workers that outlive their run hold its lock until they see that it is gone.
@@ -149,7 +150,7 @@ def test_a_stop_is_no_end(undisturbed: Undisturbed, tmp_path: Path, asked: signa
         with suppress(subprocess.TimeoutExpired):
             process.wait(0.01)
     process.send_signal(asked)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=60 * slowness())
 
     assert process.returncode == 130, said
     account = report_in(tmp_path)["account"]

@@ -24,6 +24,7 @@ from tests.support import beep, program, quiet
 from tests.support.labeling import Labels, made_examples, prompts_of
 from tests.support.openai_script import FAULTS, Script, digest
 from tests.support.openai_server import Server, serving
+from tests.support.speed import slowness
 
 CONCURRENCY = 16
 KINDS = [
@@ -73,7 +74,7 @@ def run_with_kills(labels: Labels, server: Server, kills: int, seed: int, **more
             time.sleep(draws.uniform(0, 0.1))
             process.send_signal(signal.SIGKILL)
     with started(labels, server, **more) as process:
-        _, said = process.communicate(timeout=3000)
+        _, said = process.communicate(timeout=3000 * slowness())
     assert process.returncode == 0, said
     return kills
 
@@ -135,7 +136,7 @@ def test_a_killed_batch_is_taken_up_by_its_id(tmp_path: Path):
             process.send_signal(signal.SIGKILL)
         assert len(server.batches) == 1
         with started(labels, server, batch=True) as process:
-            _, said = process.communicate(timeout=100)
+            _, said = process.communicate(timeout=100 * slowness())
 
         assert process.returncode == 0, said
         assert "batch batch_0: completed" in said
@@ -152,7 +153,7 @@ def test_an_interrupt_while_a_batch_runs_ends_at_once(tmp_path: Path):
             time.sleep(0.01)
         time.sleep(0.5)
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=30 * slowness())
 
         assert process.returncode == 130, said
         assert "the same command goes on with them" in said
@@ -164,10 +165,10 @@ def test_the_exit_status_tells_how_it_ended(tmp_path: Path):
     labels = Labels(tmp_path / "work", made_examples()[:50])
     with serving(script=Script(always="quota")) as server:
         with started(labels, server) as process:
-            _, no_money = process.communicate(timeout=60)
+            _, no_money = process.communicate(timeout=60 * slowness())
         assert (process.returncode, server.record.paid_twice) == (1, 0)
         with started(labels, server, provider__way="telepathy") as process:
-            _, wrong = process.communicate(timeout=60)
+            _, wrong = process.communicate(timeout=60 * slowness())
         assert process.returncode == 2
         assert "no money or quota left" in no_money
         assert "BEEPGPT_PROVIDER__WAY is 'telepathy': must be 'chat' or 'decisions'" in wrong

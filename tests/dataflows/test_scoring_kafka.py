@@ -33,7 +33,7 @@ from tests.support.kafka import (
 )
 from tests.support.ports import free_ports
 from tests.support.scoring import assert_served_as_trained, save
-from tests.support.speed import wait_until
+from tests.support.speed import slowness, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -223,14 +223,14 @@ def test_a_file_has_each_line_once_through_kills(tmp_path: Path, model: Path):
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
     with started(command(tmp_path / "whole"), tmp_path / "whole", {}) as run:
-        assert run.process.wait(200) == 0, run.said
+        assert run.process.wait(200 * slowness()) == 0, run.said
     kills = 0
     while True:
         with started(command(tmp_path / "killed", "--recovery", tmp_path / "memory"), tmp_path / "killed", {}) as run:
             if kills < 2:
                 kills += killed_at_work(run, tmp_path / "killed" / "predictions.jsonl", 400_000 * (kills + 1))
                 continue
-            assert run.process.wait(200) == 0, run.said
+            assert run.process.wait(200 * slowness()) == 0, run.said
             break
 
     for name in ("predictions.jsonl", "outcomes.jsonl", "predictions.deletions.jsonl"):

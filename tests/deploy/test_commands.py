@@ -294,7 +294,7 @@ def test_the_alerts_command_runs(connection: Connection, tmp_path: Path, place: 
             wait_until(lambda: 'told_total{by="topic"} 1.0' in (answers(port, "/metrics") or ""), "it is counted", said=here.said)
             check_served("alert", answers(port, "/metrics") or "")
             process.send_signal(signal.SIGTERM)
-            assert process.wait(60) == 0, here.said()
+            assert process.wait(60 * slowness()) == 0, here.said()
 
 
 @pytest.mark.slow

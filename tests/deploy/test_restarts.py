@@ -15,7 +15,7 @@ from tests.support.deploy import base_settings, environment, expanded, of_kind, 
 from tests.support.histories import heartbeat
 from tests.support.kafka_kills import administering
 from tests.support.ports import free_ports
-from tests.support.speed import wait_until
+from tests.support.speed import slowness, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")]
 
@@ -76,7 +76,7 @@ def kill_all(process: subprocess.Popen[bytes]) -> None:
     listed = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False)
     for pid in (process.pid, *map(int, listed.stdout.split())):
         os.kill(pid, signal.SIGKILL)
-    process.wait(30)
+    process.wait(30 * slowness())
 
 
 @pytest.fixture

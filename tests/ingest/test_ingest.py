@@ -37,6 +37,7 @@ from beepgpt.simulation.workspace import Plan, keyed_records, live_records, undi
 from tests.support import NOW, at, beep, delete, edit, heartbeat, post, program, quiet, react, run_of
 from tests.support.broker import Broker, GivenBroker
 from tests.support.oracle_records import as_logged
+from tests.support.speed import slowness
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -246,7 +247,7 @@ def test_a_stopped_ingest_keeps_what_it_wrote(connection, tmp_path, asked):
     wait_for_records(connection, topic, 2, process)
     asked_at = time.monotonic()
     process.send_signal(asked)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=60 * slowness())
     stopped = json.loads((tmp_path / "stopped.json").read_bytes())
 
     assert process.returncode == 130, said
@@ -375,7 +376,7 @@ def test_two_ingests_at_once_are_noticed(connection, tmp_path):
     topic, source = new_topic(connection, 1), write_lines(tmp_path / "events.jsonl", lines_of(replace(SMALL, messages=2_000)))
     both = [start(source, "--to", address(connection, topic)) for _ in range(2)]
     for process in both:
-        process.communicate(timeout=60)
+        process.communicate(timeout=60 * slowness())
     numbers = [dict(record.headers)[HEADER] for record in records_in(connection, topic)[0]]
 
     assert len(set(numbers)) == len(numbers) or any(process.returncode == 1 for process in both)

@@ -32,7 +32,7 @@ from tests.support.broker import Broker
 from tests.support.kafka import KEPT, Running, address, started
 from tests.support.ports import free_ports
 from tests.support.slack_server import posted, posting_to, signed
-from tests.support.speed import wait_until
+from tests.support.speed import slowness, wait_until
 
 QUICK = {
     "BEEPGPT_SLACK__DELAY": "1s",
@@ -373,7 +373,7 @@ def test_slack_may_post_its_events_to_a_port(slack_server: SlackServer, place: P
 def failed(place: Place, server: SlackServer, folder: Path, *arguments: object, **settings: str) -> tuple[int, str]:
     """Status and words of the command, which ends by itself."""
     with ingesting(server, place, folder, *arguments, **settings) as run:
-        status = run.process.wait(60)
+        status = run.process.wait(60 * slowness())
         return status, run.said
 
 

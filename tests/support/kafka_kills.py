@@ -37,7 +37,7 @@ from tests.support.kafka import (
     started,
     stream_of,
 )
-from tests.support.speed import wait_until
+from tests.support.speed import slowness, wait_until
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -222,7 +222,7 @@ def run_with_kills(
                     if not killed:
                         continue
                 schedule.pop()
-            status = run.process.wait(200)
+            status = run.process.wait(200 * slowness())
             if status == 0 and killed:  # it was faster
                 hits.flow -= 1
                 schedule.append("flow")

@@ -15,6 +15,7 @@ import orjson
 from playwright.sync_api import BrowserContext, Page
 
 from tests.support import program, quiet, run_program
+from tests.support.speed import slowness
 
 POSITIVE, NEGATIVE = "examples_pos.jsonl", "examples_neg.jsonl"
 SUFFIX = "\n\n###\n\n"
@@ -87,7 +88,7 @@ class Review:
     def end(self, by: signal.Signals = signal.SIGINT) -> str:
         """What it says when it is over; it must end well."""
         self.process.send_signal(by)
-        _, rest = self.process.communicate(timeout=30)
+        _, rest = self.process.communicate(timeout=30 * slowness())
         assert self.process.returncode == 0, self.told
         return "".join(self.told) + rest
 

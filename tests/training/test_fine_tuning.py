@@ -27,6 +27,7 @@ from tests.support import program, quiet
 from tests.support.openai_script import Script
 from tests.support.openai_server import STEPS, Server, serving
 from tests.support.prepare import Set
+from tests.support.speed import slowness
 from tests.support.training import WANTED, job_of, settings_for, training_set, variables
 
 
@@ -348,7 +349,7 @@ def killed_when(prepared: Set, server: Server, is_there: Callable[[], bool], num
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
         assert is_there()
         process.send_signal(number)
-        _, said = process.communicate(timeout=600)
+        _, said = process.communicate(timeout=600 * slowness())
     return process.returncode, said
 
 
