@@ -161,8 +161,8 @@ class Reader(PartitionReader):
             # All that has come is taken: a partition of which something is left is not in the next fetch, which then waits
             # at the broker for the idle ones.
             polled = self._consumer.poll(timeout_ms=0, max_records=sys.maxsize)
-        except errors.OffsetOutOfRangeError as error:
-            raise self._out_of_range(error) from error
+        except (errors.OffsetOutOfRangeError, errors.LogTruncationError) as error:
+            raise self._gone(error) from error
         except FOREIGN as error:
             raise failure_of(error, where, self._source.connection) from error
         if not polled:
@@ -235,6 +235,14 @@ class Reader(PartitionReader):
         check_same(source.topic, Topic(source.name, str(topic_id or source.topic.id), count), source.place)
         ahead = {each.partition: max(ends[each] - self._parts[each.partition].state.next, 0) for each in partitions}
         self.report(ahead, asked)
+
+    def _gone(self, error: Exception) -> LogFailed:
+        """The error for offsets that the brokers have no more. Raises TopicChanged or NoTopic if they are of a topic that went."""
+        with suppress(NoBroker):
+            check_same(self._source.topic, describe_topic(self._source.connection, self._source.name), self._source.place)
+        if isinstance(error, errors.OffsetOutOfRangeError):
+            return self._out_of_range(error)
+        return failure_of(error, self._source.name, self._source.connection)
 
     def _out_of_range(self, error: Any) -> LogFailed:
         """The error for an offset that is gone, with the range that is missing if the brokers know it."""

@@ -24,6 +24,8 @@ from tests.support.kafka_records import failing, new_topic, numbered, put, read,
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     from kafka import KafkaAdminClient, TopicPartition
+    from kafka.errors import LogTruncationError
+    from kafka.structs import OffsetAndMetadata
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # kafka-python leaves those that can't connect
 
@@ -106,6 +108,19 @@ def test_a_topic_that_was_made_again_is_not_resumed(connection, topic, tmp_path)
     put(connection, topic, *numbered(3_000))
 
     assert "deleted and made again" in failing(lambda: read(KafkaSource(connection, topic), **store_in(tmp_path)), TopicChanged)
+
+
+def test_a_topic_that_was_made_again_is_told_where_its_offsets_are_missed_first(connection, topic, monkeypatch):
+    """kafka-python's consumer may see by the leader's epoch that records are gone; nothing was lost in an election then."""
+
+    def poll(*_: object, **__: object) -> None:  # a double: whether the consumer sees that first is a race
+        delete_topic(connection, topic)
+        create_topics(connection, [TopicSpec(topic, 3)])
+        raise LogTruncationError({TopicPartition(topic, 0): OffsetAndMetadata(0, "", 0)})
+
+    monkeypatch.setattr("kafka.KafkaConsumer.poll", poll)
+
+    assert "deleted and made again" in failing(lambda: read(KafkaSource(connection, topic, follow=True)), TopicChanged)
 
 
 def delete_topic(connection: Connection, topic: str) -> None:
