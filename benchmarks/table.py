@@ -319,7 +319,10 @@ def up(of: dict[str, Any]) -> str:
                 + table(["events", "seconds", *(f"`{command}`" for command in commands)], lines)
             )
             if "caught_up_after" in part:
-                said.append(f"{part['caught_up_after']:,.0f} s later all of them were scored.")
+                said.append(
+                    f"{part['caught_up_after']:,.0f} s later all of them were scored. `ingest` remembers the events of the last hour, to"
+                    " know what Slack sends again: its memory grows with the events of an hour, and no further."
+                )
     return "\n\n".join(said)
 
 

@@ -29,6 +29,8 @@ sys.path[:] = [str(ROOT), *(each for each in sys.path if each not in (str(ROOT),
 
 from beepgpt.alerts.by_day import have_joined  # noqa: E402
 from beepgpt.clock import now_us  # noqa: E402
+from beepgpt.connectors.log import folder_place  # noqa: E402
+from beepgpt.connectors.sqlite.log import SqliteLog  # noqa: E402
 from beepgpt.conversations.rules import DAY  # noqa: E402
 from beepgpt.simulation.life import LivingWorkspace  # noqa: E402
 from beepgpt.simulation.plan import Plan  # noqa: E402
@@ -148,6 +150,14 @@ class Measured:
         fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in children_of(self.run).values()]
         return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
 
+    def check(self) -> None:
+        """Raise common.Failed if what happened was not used: then nothing was measured."""
+        log = SqliteLog(folder_place(str(self.data / "log")))
+        made = {name: sum(1 for _ in log.records(f"slack.{name}")) for name in ("predictions", "dead-letters", "late")}
+        print(made, flush=True)
+        if made["dead-letters"] + made["late"] > self.happened / 100 or made["predictions"] < self.happened / 10:
+            raise common.Failed(f"of {self.happened:,} events, too few were used: {made}")
+
     def slow(self, seconds: int) -> list[dict[str, Any]]:
         """One a second."""
         rows, began = [], time.monotonic()
@@ -196,6 +206,7 @@ def main() -> None:
             if "slow" in asked:
                 measured.catch_up()
                 found["slow"] = {"messages": given.messages, "load": os.getloadavg()[2], "rows": measured.slow(given.seconds)}
+            measured.check()
             status = run.stop()
     if status:
         raise common.Failed(f"up ended with status {status}: {run.said[-2_000:]}")

@@ -56,6 +56,8 @@ class LivingWorkspace:
             self._chat.members[channel.id] = members
             alerted.channel(channel.id, *members)
         self._acts = acts(workspace, range(plan.channels))
+        self._last: dict[int, int] = {}
+        """When something happened last in each channel: no two things have one time there, and nothing has a time to come."""
         self._next = next(self._acts, None)
         while self._next is not None and self._next[1] < born:
             self._next = self._pass(self._next)
@@ -86,8 +88,8 @@ class LivingWorkspace:
         """Let the next thing happen now, due or not. Raises StopIteration once the plan is over."""
         if self._next is None:
             raise StopIteration
-        planned, free, channel, kind, post, detail = self._next
-        channel.last = now = max(self._now(), free)
+        planned, _, channel, kind, post, detail = self._next
+        channel.last = self._last[channel.index] = now = max(self._now(), self._last.get(channel.index, 0) + 1)
         if kind == "post":
             post.t = now
         event = json.loads(event_json(self._workspace, now, channel, kind, post, detail))

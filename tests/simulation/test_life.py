@@ -92,6 +92,17 @@ def test_it_lives_on_by_the_same_rules(tmp_path: Path):
     assert all((float(each["event_ts"]) * 1e6 - BORN) // HOUR in range(3 * 24 + 1) for each in found.told)
 
 
+def test_what_happens_before_it_is_due_has_the_time_at_which_it_happens():
+    """A benchmark may have things happen faster than planned: none is told with a time that is still to come."""
+    with world() as found:
+        for _ in range(300):
+            found.at += SECOND // 1000
+            found.life.happen()
+
+    times = [round(float(each["event_ts"]) * 1e6) for each in found.told]
+    assert len(times) == 300 and times == sorted(set(times)) and times[0] > BORN and times[-1] <= found.at
+
+
 def test_the_inbox_has_names_and_the_newest_first():
     """And no digest, which has no buttons."""
     alerted = AlertedWorkspace()
