@@ -51,7 +51,8 @@ AHEAD = 500
 LOOKS = 10
 """At memory, in each part."""
 PATIENCE = 3_600.0
-QUIET_SECONDS = 5.0
+QUIET_SECONDS = 15.0
+"""Without a new prediction: then all that was said is scored."""
 PARTS = ("bootstrap", "fast", "slow")
 SETTINGS = {
     "BEEPGPT_CONVERSATIONS__WORKSPACE": "acme",
@@ -137,23 +138,27 @@ class Measured:
         return rows
 
     def catch_up(self) -> float:
-        """Wait until nothing is left to do: no process was busy for some seconds. Returns the seconds that it took."""
-        began, busy = time.monotonic(), QUIET_SECONDS
-        while busy > 0.1 * QUIET_SECONDS:
-            before = self.processor_seconds()
-            time.sleep(QUIET_SECONDS)
-            busy = self.processor_seconds() - before
-        return round(time.monotonic() - began - QUIET_SECONDS, 1)
+        """Wait until no more predictions come; returns the seconds that it took."""
+        began = last = time.monotonic()
+        before = 0
+        while time.monotonic() - last < QUIET_SECONDS:
+            time.sleep(0.2)
+            if (made := self.predictions()) != before:
+                before, last = made, time.monotonic()
+        return round(last - began, 1)
 
-    def processor_seconds(self) -> float:
-        """Of who reads the log, so far."""
-        fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in children_of(self.run).values()]
-        return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
+    def predictions(self) -> int:
+        """So far."""
+        return sum(self.log.source("slack.predictions").ends.values())
+
+    @property
+    def log(self) -> SqliteLog:
+        """The topics, once they are made."""
+        return SqliteLog(folder_place(str(self.data / "log")))
 
     def check(self) -> None:
         """Raise common.Failed if what happened was not used: then nothing was measured."""
-        log = SqliteLog(folder_place(str(self.data / "log")))
-        made = {name: sum(1 for _ in log.records(f"slack.{name}")) for name in ("predictions", "dead-letters", "late")}
+        made = {name: sum(1 for _ in self.log.records(f"slack.{name}")) for name in ("predictions", "dead-letters", "late")}
         print(made, flush=True)
         if made["dead-letters"] + made["late"] > self.happened / 100 or made["predictions"] < self.happened / 10:
             raise common.Failed(f"of {self.happened:,} events, too few were used: {made}")
