@@ -89,8 +89,7 @@ def run_processes(
         with process.stdin, process.stdout, process.stderr, ThreadPoolExecutor(1) as reader:
             stderr = reader.submit(process.stderr.read)
             with suppress(BrokenPipeError):  # it has ended already, and says why on its standard error
-                pickle.dump(tasks[number], process.stdin)
-                process.stdin.flush()
+                os.write(process.stdin.fileno(), pickle.dumps(tasks[number]))
             for line in process.stdout:
                 with suppress(ValueError):  # half a line: the process was killed while it wrote it
                     on_report(number, json.loads(line))
