@@ -12,6 +12,7 @@ import typer
 
 from beepgpt import clock
 from beepgpt.commands.output import by_reason, write_report
+from beepgpt.errors import RunStopped
 from beepgpt.runtime.console import console, printed, results, says_events
 
 MOST_NAMED = 20
@@ -43,6 +44,14 @@ def show_summary(body: Any, as_json: bool, show: Callable[[Any], None]) -> None:
         printed.info("closing account", extra={"closing": body})
     else:
         show(body)
+
+
+def check_whole(status: int, why: str) -> None:
+    """Raise KeyboardInterrupt for a run that was stopped, and RunStopped for one that failed: what needs all of it can't go on."""
+    if status == 130:
+        raise KeyboardInterrupt
+    if status:
+        raise RunStopped(why)
 
 
 def close_command(

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
+from beepgpt.commands.closing import check_whole
 from beepgpt.commands.examples import ExamplesJob, run_examples
 from beepgpt.commands.flags import Json, with_settings
 from beepgpt.commands.output import example_panel
@@ -52,7 +53,8 @@ def show_law_3(job: TryJob, made: list[bytes]) -> None:
     """Make the examples again from the first half of the history, and compare. Ends with status 1 if they aren't the same."""
     middle = PLAN.start_us + (PLAN.end_us - PLAN.start_us) // 2
     half = job.to / "examples-until-the-middle.jsonl"
-    run_examples(replace(ExamplesJob(str(job.export), files_of(str(half)), job.settings, job.include), until=middle))
+    earlier = replace(ExamplesJob(str(job.export), files_of(str(half)), job.settings, job.include), until=middle)
+    check_whole(run_examples(earlier)[1], f"{job.export}: the examples of the first half are not whole")
     early = sorted(half.read_bytes().splitlines())
     settled = sorted(line for line in made if micros(orjson.loads(line)["settled_ts"]) <= middle)
     same = "the same, byte for byte" if early == settled else "NOT THE SAME: please report this"

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from beepgpt.commands.closing import say_next, show_summary
+from beepgpt.commands.closing import check_whole, say_next, show_summary
 from beepgpt.commands.examples import ExamplesJob, run_examples
 from beepgpt.commands.flags import Json
 from beepgpt.commands.output import write_report
@@ -84,7 +84,7 @@ def framing_row(name: str, settings: Settings, folder: Path, job: ExamplesJob, w
 
     ours = settings.conversations
     row: dict[str, Any] = {"framing": name, "scope": ours.scope, "target": ours.target, "spec": settings.rules.spec}
-    run_examples(job)
+    check_whole(run_examples(job)[1], f"{job.source}: the examples are not whole: beepgpt examples {job.source} --to {job.to} says why")
     try:
         manifest = prepared(str(folder / "examples.jsonl"), folder / "set", settings, None, None)
         row["examples"] = {side: manifest["account"][side]["examples"] for side in ("train", "valid")}

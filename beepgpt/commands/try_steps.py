@@ -8,13 +8,13 @@ from typing import Any
 
 import orjson
 
+from beepgpt.commands.closing import check_whole
 from beepgpt.commands.examples import ExamplesJob, run_examples
 from beepgpt.commands.output import moment
 from beepgpt.commands.try_job import TryJob
 from beepgpt.commands.try_next import next_commands
 from beepgpt.connectors.files import jsonl
 from beepgpt.conversations.events import micros
-from beepgpt.errors import RunStopped
 from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import files_of, score_outputs_of
 from beepgpt.runtime.names import names_in, pass_names_on, people_of
@@ -28,11 +28,8 @@ INDEX = "index.html"
 def make_examples(job: TryJob) -> dict[str, Any]:
     """Make the examples; returns the counts that are shown."""
     closing, status = run_examples(ExamplesJob(str(job.export), files_of(str(job.examples)), job.settings, job.include, names=job.named))
+    check_whole(status, f"{job.export}: the examples are not whole: beepgpt examples {job.export} --to {job.examples} says why")
     account = closing["account"]
-    if status == 130:
-        raise KeyboardInterrupt
-    if status:
-        raise RunStopped(f"{job.export}: the examples are not whole: beepgpt examples {job.export} --to {job.examples} says why")
     events = account["events"]
     return {
         "examples": account["examples"],
@@ -80,7 +77,8 @@ def score_points(job: TryJob, cut: str) -> dict[str, Any]:
 
     outputs = score_outputs_of(str(job.predictions), None, job.settings)
     settings = with_workers(job.settings, origin_of(str(job.export), job.include))
-    closing, _ = run_score(ScoreJob(str(job.export), outputs, job.model, settings, job.include, micros(cut)))
+    closing, status = run_score(ScoreJob(str(job.export), outputs, job.model, settings, job.include, micros(cut)))
+    check_whole(status, f"{job.export}: not all points are scored: beepgpt score {job.export} --model {job.model} says why")
     points = closing["account"]["points"]
     return {name: points[name] for name in ("scored", "withheld")}
 

@@ -1,6 +1,8 @@
 """`beepgpt experiment`: framings of one history, each from its examples to its figures."""
 
 import json
+import os
+import signal
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,8 @@ import pytest
 
 from beepgpt.commands.experiment import choose_framings
 from beepgpt.simulation.workspace import Plan, live_records
-from tests.support import beep, run_program
+from tests.support import beep, program, quiet, run_program, start
+from tests.support.speed import slowness, wait_until
 
 FRAMINGS = Path(__file__).resolve().parents[2] / "config" / "framings.toml"
 
@@ -95,3 +98,17 @@ def test_a_framing_that_can_not_be_learned_says_why_and_the_others_go_on(tmp_pat
 
     assert "the training side has 0 answered examples" in reactors["why"]
     assert "figures" in following
+
+
+def test_stopped_it_learns_from_no_part_of_the_examples(tmp_path: Path):
+    """It ends as what is interrupted does, and no framing is told."""
+    events, to = tmp_path / "events.jsonl", tmp_path / "tried"
+    os.mkfifo(events)
+    with (tmp_path / "said").open("wb") as said:
+        run = start(program("experiment", FRAMINGS, "--source", events, "--to", to), quiet(), (said, said, said))
+        with events.open("wb"):  # whose end comes when it has been asked to stop
+            wait_until(lambda: any(to.glob("*/examples.jsonl")), "it makes examples")
+            run.send_signal(signal.SIGINT)
+        status = run.wait(60 * slowness())
+
+    assert status == 130 and not any(to.glob("*/set")) and not (to / "experiment.json").exists()

@@ -207,6 +207,23 @@ def test_killed_in_its_midst_it_goes_on(export: Path, tried, tmp_path: Path):
     assert steps_done(done.stderr)[:1] in (["model"], ["validation"]) and done.stdout.splitlines()[0] == tried[1].splitlines()[0]
 
 
+@pytest.mark.slow
+def test_stopped_while_it_scores_it_scores_the_rest(export: Path, tried, tmp_path: Path):
+    """What was scored until then is not taken for all."""
+    to = tmp_path / "stopped"
+    with (tmp_path / "said").open("wb") as said:
+        run = start(program("try", export, "--to", to, *INCLUDE), quiet(), (said, said, said))
+    wait_until((to / "predictions.jsonl").exists, "it scores")
+    run.send_signal(signal.SIGINT)
+    run.wait()
+
+    done = run_program("try", export, "--to", to, *INCLUDE)
+
+    assert done.returncode == 0, done.stderr
+    for name in ("predictions.jsonl", "predictions.outcomes.jsonl"):
+        assert (to / name).read_bytes() == (tried[0] / name).read_bytes(), name
+
+
 @pytest.mark.parametrize(
     ("messages", "said"),
     [
