@@ -307,8 +307,12 @@ def up(of: dict[str, Any]) -> str:
     if began := parts.get("bootstrap"):
         head = f"`beepgpt up --history`, {began['messages']:,} messages of history, load {began['load']:.1f}"
         said.append(table([head, "after, s"], [[step, f"{seconds:,.0f}"] for step, seconds in began["steps"].items()]))
-    for name, what in (("fast", "as fast as they are acknowledged"), ("slow", "one a second")):
+    for name in ("slow", "fast"):
         if part := parts.get(name):
+            what = "one a second"
+            if name == "fast":
+                days = part["rows"][-1]["seconds"] * part["rate"] / 86_400
+                what = f"as fast as they are acknowledged, {days:.1f} days of a clock that runs {part['rate']:,.0f} times as fast as the machine's"
             commands = list(part["rows"][0]["mb"])
             lines = [
                 [f"{row['events']:,}", f"{row['seconds']:,.0f}", *(f"{row['mb'][command]:,.0f}" for command in commands)]
@@ -320,8 +324,9 @@ def up(of: dict[str, Any]) -> str:
             )
             if "caught_up_after" in part:
                 said.append(
-                    f"{part['caught_up_after']:,.0f} s later all of them were scored. `ingest` remembers the events of the last hour, to"
-                    " know what Slack sends again: its memory grows with the events of an hour, and no further."
+                    f"{part['caught_up_after']:,.0f} s later all of them were scored. What grows with the stream is bounded by time: `examples`"
+                    " and `score` keep what waits for its horizon (a day; about 2.4 KB an event), and each event for ten minutes, as `ingest`"
+                    " does for an hour, to know what Slack sends again (about 0.4 KB)."
                 )
     return "\n\n".join(said)
 

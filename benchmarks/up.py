@@ -3,12 +3,15 @@
 | part | what it measures |
 |---|---|
 | bootstrap | seconds from the command to each step: a history of `--messages` is read, a model learns from it, somebody alerted joins |
-| fast | `--events` as fast as they are acknowledged: the memory of each process |
-| slow | an event a second for `--seconds`: the same |
+| slow | an event a second for `--seconds`: the memory of each process |
+| fast | `--events` as fast as they are acknowledged: the same |
 
 All settings are the defaults but for alerts (from 1 % on, to everybody, at any hour, 60 an hour) and the Web API's rate, which is not held
-back. Until the first right alert, which the other parts do not wait for, 5 things happen a second in 20 channels. Linux only: memory is
-read from /proc.
+back. Until the first right alert, which the other parts do not wait for, 5 things happen a second in 20 channels.
+
+What waits for its horizon, a day, is kept. So that days pass while events come at full speed, `fast` has a clock that runs `--rate` times
+faster than the machine's, with the settings that `beepgpt up --simulate` has for it; nights come and train, too. Linux only: memory is read
+from /proc.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +31,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # Run as a script, it finds ours beside it, installed or not; and not the benchmarks that are called like our packages.
 sys.path[:] = [str(ROOT), *(each for each in sys.path if each not in (str(ROOT), str(Path(__file__).parent)))]
 
+from beepgpt import clock  # noqa: E402
 from beepgpt.alerts.by_day import have_joined  # noqa: E402
-from beepgpt.clock import now_us  # noqa: E402
+from beepgpt.commands.up_simulated import settings_for  # noqa: E402
 from beepgpt.connectors.log import folder_place  # noqa: E402
 from beepgpt.connectors.sqlite.log import SqliteLog  # noqa: E402
 from beepgpt.conversations.rules import DAY  # noqa: E402
@@ -53,7 +58,7 @@ LOOKS = 10
 PATIENCE = 3_600.0
 QUIET_SECONDS = 15.0
 """Without a new prediction: then all that was said is scored."""
-PARTS = ("bootstrap", "fast", "slow")
+PARTS = ("bootstrap", "slow", "fast")
 SETTINGS = {
     "BEEPGPT_CONVERSATIONS__WORKSPACE": "acme",
     "BEEPGPT_SLACK__CALLS_PER_MINUTE": "1000000",
@@ -67,7 +72,7 @@ SETTINGS = {
 def plan_of(messages: int, events: int) -> Plan:
     """A history up to now, and enough to go on with."""
     share = (messages + events) / messages
-    start = now_us() - HISTORY_DAYS * DAY
+    start = clock.now_us() - HISTORY_DAYS * DAY
     return Plan(seed=11, messages=messages + events, days=HISTORY_DAYS * share, start=start, channels=20, people=200, private=0.0)
 
 
@@ -101,12 +106,14 @@ class Measured:
         """Whether it has said so."""
         return lambda: words in self.run.said
 
-    def start(self) -> dict[str, float]:
-        """Seconds to each step until all commands run."""
+    def start(self, a_second: float = 1.0) -> dict[str, float]:
+        """Seconds to each step until all commands run, while so much happens."""
         return {
             "events are collected": self.wait("events are collected", lambda: "ingest" in children_of(self.run)),
-            "the history is on the log": self.wait("the history is on the log", lambda: "examples" in children_of(self.run), a_second=1.0),
-            "a model is live": self.wait("a model is live", lambda: set(ORDER) <= set(children_of(self.run)), a_second=1.0),
+            "the history is on the log": self.wait(
+                "the history is on the log", lambda: "examples" in children_of(self.run), a_second=a_second
+            ),
+            "a model is live": self.wait("a model is live", lambda: set(ORDER) <= set(children_of(self.run)), a_second=a_second),
         }
 
     def first_right_alert(self) -> dict[str, float]:
@@ -175,12 +182,45 @@ class Measured:
         return rows
 
 
+@contextmanager
+def simulated_clock(rate: float) -> Iterator[Callable[[], None]]:
+    """Of this process and those that it starts, inside the `with` block: it begins now, and stands until what is yielded is called."""
+    with tempfile.TemporaryDirectory(prefix="clock-") as folder:
+        file, standing = Path(folder) / "clock.json", clock.SimulatedClock(clock.now(), rate, None)
+        standing.write(file)
+        os.environ[clock.VARIABLE] = str(file)
+        try:
+            yield lambda: standing.started().write(file)
+        finally:
+            del os.environ[clock.VARIABLE]
+
+
+@contextmanager
+def living(messages: int, events: int, settings: Mapping[str, str]) -> Iterator[Measured]:
+    """A run of `up` beside a Slack with so many messages of history, and so many events to come.
+
+    Raises common.Failed at the end if they were not used, or if the run did not end as it should.
+    """
+    with tempfile.TemporaryDirectory(prefix="up-") as folder, one_slack() as slack:
+        data = Path(folder) / "live"
+        life = LivingWorkspace(plan_of(messages, events), clock.now_us(), slack, clock.now_us)
+        command = program("up", "--data", data, "--history", "400d")
+        with started(command, Path(folder) / "run", {**slack[0].settings, **settings, **SETTINGS}) as run:
+            measured = Measured(run, slack[0], life, data)
+            yield measured
+            measured.check()
+            status = run.stop()
+    if status:
+        raise common.Failed(f"up ended with status {status}: {run.said[-2_000:]}")
+
+
 def main() -> None:
     """Measures, prints, and writes benchmarks/results/up.json."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--messages", type=int, default=100_000, help="of history")
     parser.add_argument("--events", type=int, default=500_000, help="at full speed")
     parser.add_argument("--seconds", type=int, default=3_600, help="at one event a second")
+    parser.add_argument("--rate", type=float, default=1_200.0, help="of the clock at full speed")
     parser.add_argument("--only", default=",".join(PARTS), help=f"parts, with commas between: {', '.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help="a fiftieth of it, to see that it works; nothing is written")
     given = parser.parse_args()
@@ -190,31 +230,31 @@ def main() -> None:
     if unknown := set(asked) - set(PARTS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     found: dict[str, Any] = json.loads(RESULTS.read_bytes())["parts"] if RESULTS.exists() else {}
-    with tempfile.TemporaryDirectory(prefix="up-") as folder, one_slack() as slack:
-        data = Path(folder) / "live"
-        life = LivingWorkspace(plan_of(given.messages, given.events + given.seconds + 20_000), now_us(), slack, now_us)
-        command = program("up", "--data", data, "--history", "400d")
-        with started(command, Path(folder) / "run", slack[0].settings | SETTINGS) as run:
-            measured = Measured(run, slack[0], life, data)
+    if {"bootstrap", "slow"} & set(asked):
+        with living(given.messages, given.seconds + 20_000, {}) as measured:
             steps = measured.start()
             if "bootstrap" in asked:
                 found["bootstrap"] = {"messages": given.messages, "load": os.getloadavg()[2], "steps": steps | measured.first_right_alert()}
-            if "fast" in asked:
-                rows = measured.fast(given.events)
-                found["fast"] = {
-                    "messages": given.messages,
-                    "load": os.getloadavg()[2],
-                    "rows": rows,
-                    "caught_up_after": measured.catch_up(),
-                }
-                print(found["fast"]["caught_up_after"], "s until all was scored", flush=True)
             if "slow" in asked:
                 measured.catch_up()
                 found["slow"] = {"messages": given.messages, "load": os.getloadavg()[2], "rows": measured.slow(given.seconds)}
-            measured.check()
-            status = run.stop()
-    if status:
-        raise common.Failed(f"up ended with status {status}: {run.said[-2_000:]}")
+    if "fast" in asked:
+        with (
+            simulated_clock(given.rate) as started_now,
+            living(given.messages, given.events + 20_000, settings_for(given.rate)) as measured,
+        ):
+            measured.start(a_second=0.0)  # the clock stands
+            started_now()
+            rows = measured.fast(given.events)
+            caught_up = measured.catch_up()
+            print(caught_up, "s until all was scored", flush=True)
+            found["fast"] = {
+                "messages": given.messages,
+                "rate": given.rate,
+                "load": os.getloadavg()[2],
+                "rows": rows,
+                "caught_up_after": caught_up,
+            }
     if not given.quick:
         common.write_results("up", 1, {"parts": found})
 
