@@ -307,28 +307,29 @@ def up(of: dict[str, Any]) -> str:
     if began := parts.get("bootstrap"):
         head = f"`beepgpt up --history`, {began['messages']:,} messages of history, load {began['load']:.1f}"
         said.append(table([head, "after, s"], [[step, f"{seconds:,.0f}"] for step, seconds in began["steps"].items()]))
-    for name in ("slow", "fast"):
-        if part := parts.get(name):
-            what = "one a second"
-            if name == "fast":
-                days = part["rows"][-1]["seconds"] * part["rate"] / 86_400
-                what = f"as fast as they are acknowledged, {days:.1f} days of a clock that runs {part['rate']:,.0f} times as fast as the machine's"
-            commands = list(part["rows"][0]["mb"])
-            lines = [
-                [f"{row['events']:,}", f"{row['seconds']:,.0f}", *(f"{row['mb'][command]:,.0f}" for command in commands)]
-                for row in part["rows"]
-            ]
-            said.append(
-                f"Events {what}: MB of each command (load {part['load']:.1f}).\n\n"
-                + table(["events", "seconds", *(f"`{command}`" for command in commands)], lines)
-            )
-            if "caught_up_after" in part:
-                said.append(
-                    f"{part['caught_up_after']:,.0f} s later all of them were scored. What grows with the stream is bounded by time: `examples`"
-                    " and `score` keep what waits for its horizon (a day; about 2.4 KB an event), and each event for ten minutes, as `ingest`"
-                    " does for an hour, to know what Slack sends again (about 0.4 KB)."
-                )
+    if slow := parts.get("slow"):
+        said.append(memory_of_up("Events one a second", slow))
+    if fast := parts.get("fast"):
+        days = fast["rows"][-1]["seconds"] * fast["rate"] / 86_400
+        rate = f"a clock that runs {fast['rate']:,.0f} times as fast as the machine's"
+        said += [
+            memory_of_up(f"Events as fast as they are acknowledged, over {days:.1f} days of {rate}", fast),
+            f"{fast['caught_up_after']:,.0f} s later all of them were scored. What grows with the stream is bounded by time: `examples` and"
+            " `score` keep what waits for its horizon (a day), and each event for ten minutes, as `ingest` does for an hour, to know what"
+            " Slack sends again.",
+        ]
     return "\n\n".join(said)
+
+
+def memory_of_up(what: str, part: dict[str, Any]) -> str:
+    """MB of each command as events come."""
+    commands = list(part["rows"][0]["mb"])
+    lines = [
+        [f"{row['events']:,}", f"{row['seconds']:,.0f}", *(f"{row['mb'][command]:,.0f}" for command in commands)] for row in part["rows"]
+    ]
+    return f"{what}: MB of each command (load {part['load']:.1f}).\n\n" + table(
+        ["events", "seconds", *(f"`{command}`" for command in commands)], lines
+    )
 
 
 def labeling(of: dict[str, Any]) -> str:
