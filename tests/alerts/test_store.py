@@ -123,6 +123,16 @@ def columns_of(path: Path) -> dict[str, list[str]]:
         return {table: sorted(row[1] for row in db.execute(f"PRAGMA table_info({table})")) for table in tables}
 
 
+@pytest.mark.parametrize(("end", "at", "quiet"), [("quiet_from", 21, (21, 7)), ("quiet_to", 9, (22, 9))])
+def test_one_end_of_quiet_hours_leaves_the_other_as_it_was(tmp_path: Path, end: str, at: int, quiet: tuple[int, int]):
+    """As App Home shows it: the policy's, from ten to seven here."""
+    office = Office(tmp_path, policy={"quiet": (22 * 60, 7 * 60)})
+    action = {"action_id": end, "selected_time": f"{at:02}:00"}
+    office.decider.apply_interaction(json.dumps({"type": "block_actions", "user": {"id": "bo"}, "actions": [action]}).encode())
+
+    assert office.store.preferences("bo").quiet == (quiet[0] * 60, quiet[1] * 60)
+
+
 def test_what_people_asked_for_follows_a_channel_to_its_new_id(tmp_path: Path):
     """Who muted it is not alerted there, who was alerted to a thread or writes in it isn't again, and a deletion finds what is shown."""
     office = Office(tmp_path)
@@ -152,6 +162,23 @@ def test_what_people_asked_for_follows_a_channel_to_its_new_id(tmp_path: Path):
 
     office.apply("deletion", deletion(NOON + SECOND, "C1"))
     assert office.store.alert_states() == {"withdrawn": 1}
+
+
+def test_a_thread_leads_to_its_session_under_the_channel_s_new_id(tmp_path: Path):
+    """Bo was alerted to the session before; a reply to a later message of it is no other conversation."""
+    office = Office(tmp_path)
+    office.opt_in("bo")
+    session, window = f"G1:{ts_text(NOON)}:session", [(NOON, "ana"), (NOON + SECOND, "flo")]
+    office.apply("prediction", prediction(NOON, channel="G1", people={"bo": 0.9}))
+    office.apply("prediction", prediction(NOON + SECOND, channel="G1", window=window, conversations=[session], people={"bo": 0.0}))
+    move = {"type": "channel_id_changed", "old_channel_id": "G1", "new_channel_id": "C1", "event_ts": ts_text(NOON + 2 * SECOND)}
+    with office.store.transaction():
+        office.decider.apply_record(json.dumps(move).encode(), office.clock())
+
+    reply, thread = [(NOON + SECOND, "flo"), (NOON + 3 * SECOND, "di")], f"C1:{ts_text(NOON + SECOND)}:thread"
+    office.apply("prediction", prediction(NOON + 3 * SECOND, window=reply, conversations=[thread], people={"bo": 0.9}))
+
+    assert office.counts["passed:told_before"] == 1 and len(office.store.alerts_to_check()) == 1
 
 
 def test_who_wrote_in_a_session_is_known_under_the_channel_s_new_id(tmp_path: Path):

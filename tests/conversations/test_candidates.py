@@ -60,6 +60,13 @@ class TestCandidates:
         assert made.examples[0]["prompt_ts"] == f"{at(1) // SECOND}.000000"
         assert {user: features["mentioned"] for user, features in facts.items()} == {"eve": 1}
 
+    def test_an_edit_of_nothing_but_whom_it_names_is_a_new_point(self):
+        """The words are the same, who is asked is not."""
+        made = made_from(post("ana", "ask <@cy>", minute=0), edit("ask <@eve>", of=0, minute=1), post("bo", minute=2), rules=Rules())
+
+        assert made.examples[0]["prompt_ts"] == f"{at(1) // SECOND}.000000"
+        assert list(features_by_person(made.examples[0])) == ["eve"]
+
     def test_who_spoke_before_the_window_is_still_a_candidate(self):
         """Ana began; six messages later she stands in no window, but has her place."""
         made = made_from(*[post(user, minute=minute) for minute, user in enumerate(["ana", *["bo", "cy"] * 4])], rules=Rules())
