@@ -89,10 +89,16 @@ def test_a_file_keeps_its_other_lines_byte_for_byte_and_its_mode(tmp_path: Path)
 
 
 def test_a_message_and_a_channel_go_from_an_export(tmp_path: Path):
-    """A channel with its folder, its listing and its name; a message with its reactions, and the day file stays a list."""
+    """A channel with its folder, its listing and its name; a message with its reactions, and the day file stays a list.
+
+    Of a folder, a zip, and a zip of a folder.
+    """
     channel = write_workspace(tmp_path / "export.zip")
     with zipfile.ZipFile(tmp_path / "export.zip") as archive:
         archive.extractall(tmp_path / "export")
+        with zipfile.ZipFile(tmp_path / "nested.zip", "w") as nested:
+            for each in archive.namelist():
+                nested.writestr(f"acme export/{each}", archive.read(each))
     name = next(each["name"] for each in json.loads((tmp_path / "export" / "channels.json").read_text()) if each["id"] == channel)
     other, *_ = [each for each in (tmp_path / "export").iterdir() if each.is_dir() and each.name != name]
     ids = {each["name"]: each["id"] for each in json.loads((tmp_path / "export" / "channels.json").read_text())}
@@ -100,13 +106,15 @@ def test_a_message_and_a_channel_go_from_an_export(tmp_path: Path):
     first = json.loads(day.read_text())[0]
     message = (ids[other.name], first["ts"])
 
-    for place in ("export", "export.zip"):
+    for place in ("export", "export.zip", "nested.zip"):
         run_forget(job(tmp_path, tmp_path / place, channels=[channel], messages=[message], apply=True))
 
     assert not (tmp_path / "export" / name).exists() and first["ts"] not in {each["ts"] for each in json.loads(day.read_text())}
-    with zipfile.ZipFile(tmp_path / "export.zip") as archive:
-        assert not [each for each in archive.namelist() if each.startswith(f"{name}/")] and f"{other.name}/{day.name}" in archive.namelist()
-        assert channel not in archive.read("channels.json").decode() and archive.testzip() is None
+    for place, root in (("export.zip", ""), ("nested.zip", "acme export/")):
+        with zipfile.ZipFile(tmp_path / place) as archive:
+            assert not [each for each in archive.namelist() if each.startswith(f"{root}{name}/")] and archive.testzip() is None
+            assert first["ts"] not in {each["ts"] for each in json.loads(archive.read(f"{root}{other.name}/{day.name}"))}
+            assert channel not in archive.read(f"{root}channels.json").decode()
 
 
 def test_an_export_brings_no_edit_and_no_reaction_to_what_somebody_forgotten_wrote(tmp_path: Path):
