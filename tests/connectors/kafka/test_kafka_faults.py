@@ -18,7 +18,8 @@ from bytewax.dataflow import Dataflow
 from bytewax.testing import run_main
 
 from beepgpt.connectors.kafka import Connection, KafkaLog, KafkaSource, NoBroker, Writer, create_topics, describe_topic, describe_topics
-from beepgpt.connectors.log import LogFailed, NotDelivered, OffsetsGone, OutgoingRecord, RecordChunk, TopicChanged, TopicSpec
+from beepgpt.connectors.log import LogFailed, LogPartition, NotDelivered, OffsetsGone, OutgoingRecord, RecordChunk, TopicChanged, TopicSpec
+from tests.support.broker import Broker
 from tests.support.kafka_records import failing, new_topic, numbered, put, read, stopped_after, store_in, values
 
 with warnings.catch_warnings():
@@ -121,6 +122,58 @@ def test_a_topic_that_was_made_again_is_told_where_its_offsets_are_missed_first(
     monkeypatch.setattr("kafka.KafkaConsumer.poll", poll)
 
     assert "deleted and made again" in failing(lambda: read(KafkaSource(connection, topic, follow=True)), TopicChanged)
+
+
+def test_a_topic_that_was_made_again_is_told_after_a_pause(connection, topic, monkeypatch):
+    """The process was suspended, or did something else: a first record of the new topic would stand under an offset of the old one."""
+    monkeypatch.setattr("beepgpt.connectors.kafka.reader.PAUSE", 0.5)
+    monkeypatch.setattr("beepgpt.connectors.log.source.CHECK", 3_600.0)
+    put(connection, topic, *numbered(3, partition=0))
+    part = KafkaSource(connection, topic, follow=True).build_part("read", "0", None)
+    until_read(part, 3)
+
+    time.sleep(0.6)
+    make_again(connection, topic)
+
+    assert "deleted and made again" in failing(lambda: until_read(part, 1), TopicChanged)
+
+
+def test_a_topic_that_was_made_again_while_no_broker_answered_is_told(mortal_broker: Broker, monkeypatch):
+    """Whoever reads went on asking all the time."""
+    monkeypatch.setattr("beepgpt.connectors.kafka.reader.PAUSE", 1.5)
+    monkeypatch.setattr("beepgpt.connectors.log.source.CHECK", 0.5)
+    connection = Connection(mortal_broker.bootstrap)
+    topic = new_topic(connection)
+    put(connection, topic, *numbered(3, partition=0))
+    part = KafkaSource(connection, topic, follow=True).build_part("read", "0", None)
+    until_read(part, 3)
+
+    mortal_broker.pause()
+    began = time.monotonic()
+    while time.monotonic() < began + 5:
+        assert not list(part.next_batch())
+        time.sleep(0.05)
+    mortal_broker.resume()
+    make_again(connection, topic)
+    monkeypatch.setattr(part._reader, "_asked", time.monotonic())  # it went on asking meanwhile
+    monkeypatch.setattr(part._reader, "_next_check", time.monotonic() + 3_600)  # records come before the next look at the topic
+
+    assert "deleted and made again" in failing(lambda: until_read(part, 1), TopicChanged)
+
+
+def until_read(part: LogPartition, count: int) -> None:
+    """Go on until so many records were handed out."""
+    found = 0
+    while found < count:
+        found += sum(len(chunk[2]) for chunk in part.next_batch())
+        time.sleep(0.02)
+
+
+def make_again(connection: Connection, topic: str) -> None:
+    """Another topic of that name, with more records than the one before."""
+    delete_topic(connection, topic)
+    create_topics(connection, [TopicSpec(topic, 3)])
+    put(connection, topic, *numbered(10, partition=0))
 
 
 def delete_topic(connection: Connection, topic: str) -> None:
