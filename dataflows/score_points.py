@@ -15,7 +15,7 @@ from bytewax.operators import StatefulBatchLogic
 
 from beepgpt import clock
 from beepgpt.conversations.account import Account
-from beepgpt.conversations.events import micros, ts_text
+from beepgpt.conversations.events import kept_json, micros, ts_text
 from beepgpt.conversations.outcomes import PredictedPoint, Probabilities, RollingMetrics, outcome_body, prediction_body
 from beepgpt.conversations.points import MessageDeleted, PointEmitted, PointSettled, deletion_bytes
 from beepgpt.conversations.rules import Rules, shaping_settings
@@ -377,7 +377,7 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
         waited = max(now - point.released, 0.0)
         self.waits[next((place for place, most in enumerate(BUCKETS) if waited <= most), len(BUCKETS))] += 1
         self.waited += waited
-        known = orjson.dumps({name: body[name] for name in ("target", "part", "people", "nobody", "other")})
+        known = kept_json({name: body[name] for name in ("target", "part", "people", "nobody", "other")})
         predicted = PredictedPoint(emitted.identity, body["speakers"], model, known)
         kept = self._predicted.setdefault(emitted.channel, {})
         for conversation in emitted.conversations:
