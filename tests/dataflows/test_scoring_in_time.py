@@ -2,6 +2,7 @@
 
 import pickle
 import time
+import tracemalloc
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -62,6 +63,28 @@ def test_a_deletion_waits_behind_the_prediction_that_shows_its_message():
     assert kinds_in(step.on_batch([(time.time(), told)])[0]) == []
     model.answers[0].set_result(ANSWER)
     assert kinds_in(step.on_notify()[0]) == ["prediction", "deletion", "outcome", "outcome"]
+
+
+def test_a_prediction_that_waits_for_its_outcome_takes_no_more_memory_than_it_needs():
+    """A day's predictions wait: a tenth of each buffer in which one was encoded would do."""
+    model = Held()
+    step = ScorePoints(ScoringRun(model, model, RULES), None)
+    said = Probabilities([(f"U{number:010}", 0.02) for number in range(40)], 0.1, 0.1)
+    told = run_of([post("ana", minute=60 * number) for number in range(100)], RULES, points_since=0).points
+    points = [each for each in told if isinstance(each, PointEmitted)]
+
+    tracemalloc.start()
+    try:
+        for each in points:
+            step.on_batch([(time.time(), [each])])
+            model.answers.pop().set_result(("held", said))
+            step.on_notify()
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    (kept,) = pickle.loads(pickle.dumps(step.snapshot()))["predicted"].values()
+    assert len(points) == 100 and taken < 2.5 * len(kept)
 
 
 def test_an_answer_that_comes_after_its_deadline_is_no_prediction():
