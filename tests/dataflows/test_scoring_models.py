@@ -16,6 +16,7 @@ from beepgpt.conversations.points import PointEmitted
 from beepgpt.conversations.rules import HOUR, shaping_settings
 from beepgpt.errors import BadCommand
 from beepgpt.training.folder import CARD, METRICS
+from beepgpt.training.live import put_live
 from tests.support import run_of
 from tests.support.scoring import RULES, assert_served_as_trained, save, watched_model, workspace
 
@@ -67,6 +68,16 @@ def test_no_model_is_held_to_the_validation_of_another(tmp_path: Path):
 
     save(folder, seed=3)
     assert model.look() and model.expected(model.name, 100) == {}
+
+
+def test_a_new_version_is_held_to_its_own_validation(tmp_path: Path):
+    """Each version has a folder of its own, and its figures stand there."""
+    put_live(tmp_path / "model", lambda at: validate(save(at)))
+    model = watched_model(tmp_path / "model", SETTINGS)
+
+    put_live(tmp_path / "model", lambda at: validate(save(at, seed=2)))
+
+    assert model.look() and model.expected(model.name, 100) == pytest.approx(EXPECTED, abs=1e-3)
 
 
 def test_a_new_model_is_taken_up_without_a_restart(tmp_path: Path, caplog: pytest.LogCaptureFixture):
