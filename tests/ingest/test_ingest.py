@@ -308,6 +308,18 @@ def test_at_one_pace_two_ingests_write_the_same(connection, tmp_path):
     assert contents(connection, killed) == contents(connection, whole)
 
 
+@pytest.mark.slow
+def test_a_heartbeat_that_reached_one_partition_before_a_kill_comes_to_all(connection, tmp_path):
+    source = write_lines(tmp_path / "events.jsonl", [post("ana", minute=minute, channel="C1").line for minute in (0, 3)])
+    whole, killed, number = new_topic(connection, 2), new_topic(connection, 2), partition_of(b"C1", 2)
+    ingested(source, address(connection, whole), pace=150.0)
+    with Writer(connection, killed) as writer:
+        writer.send([OutgoingRecord(each.key, each.value, each.headers, number) for each in records_in(connection, whole)[number][:2]])
+
+    ingested(source, address(connection, killed), pace=150.0)
+    assert contents(connection, killed) == contents(connection, whole) and is_heartbeat(contents(connection, whole)[1 - number][0])
+
+
 # What is refused
 
 

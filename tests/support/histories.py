@@ -42,7 +42,13 @@ TEXTS = (
 
 PLAIN = TEXTS[:5]
 
-NAMING = ("<@bo> what is the plan?", "<@cy> and <@UBOT>: hello", "why not ask <@di> or <@gus|gus>?", "```<@ana>``` <@USLACKBOT> <@UBOT>")
+NAMING = (
+    "<@bo> what is the plan?",
+    "<@di> what is the plan?",
+    "<@cy> and <@UBOT>: hello",
+    "why not ask <@di> or <@gus|gus>?",
+    "```<@ana>``` <@USLACKBOT> <@UBOT>",
+)
 """Texts that name people and bots, who may have posted before, or never, or later."""
 
 ODD_TEXTS = (
