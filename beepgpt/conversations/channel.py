@@ -292,6 +292,7 @@ class Channel:
         """Make a point of each window that changed; two equal windows share one, which stands in both conversations."""
         point: Point | None = None
         opened: list[OpenPoint] = []
+        is_read = t >= output.since or (output.points is not None and t >= output.points.since)
         for conversation in conversations:
             output.account.count(POINTS)
             window = tuple([kept.message for kept in conversation.window])
@@ -301,7 +302,7 @@ class Channel:
                 output.account.count(EMPTY)
             else:
                 if point is None or point.window != window or not self._have_same_speakers(opened[-1].conversation, conversation):
-                    point = Point(t, window, self._candidates(t, window, conversation))
+                    point = Point(t, window, self._candidates(t, window, conversation) if is_read else None)
                 opened.append(self._open(point, conversation))
         if output.points is not None and opened:
             self._emit(opened, output.points, output.account)

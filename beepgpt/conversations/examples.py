@@ -51,10 +51,14 @@ class Point(State):
         self.window = window
         self.author = window[-1].user
         self.lineup = lineup
-        """The candidates; None: nobody asks for them."""
+        """The candidates; None: nobody asks for them, or not any more."""
         self.columns: bytes | None = None
         """Their columns, as JSON or packed, once they are needed."""
         self.prompt: Prompt | None = None
+
+    def let_go(self) -> None:
+        """Forget what only its line needs: that is written, and there will be no example."""
+        self.lineup = self.columns = self.prompt = None
 
     def prompt_of(self, encoding: Encoding, max_tokens: int) -> Prompt:
         """The prompt, built at the first call: a superseded point needs none."""

@@ -74,11 +74,13 @@ class PointDraft(NamedTuple):
 class PointLog:
     """Points emitted and settled, and messages deleted, in order."""
 
-    __slots__ = ("drafts", "entries", "since")
+    __slots__ = ("drafts", "entries", "examples_since", "since")
 
-    def __init__(self, since: int = 0) -> None:
+    def __init__(self, since: int, examples_since: int) -> None:
         self.since = since
         """Points before this time are counted, and not logged."""
+        self.examples_since = examples_since
+        """Points before this time get no example: once their lines are written, nobody needs their candidates."""
         self.entries: list[PointEmitted | PointSettled | MessageDeleted] = []
         self.drafts: list[PointDraft] = []
         """Of the entries without a line."""
@@ -93,6 +95,9 @@ class PointLog:
             emitted = self.entries[draft.at]
             assert isinstance(emitted, PointEmitted)
             self.entries[draft.at] = draft.finished(emitted)
+        for point in points:
+            if point.t < self.examples_since:
+                point.let_go()
         self.drafts = []
 
 

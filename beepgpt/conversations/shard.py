@@ -217,7 +217,7 @@ class Shard:
         return output
 
     def _new_output(self) -> Output:
-        points = None if self.points_since is None else PointLog(self.points_since)
+        points = None if self.points_since is None else PointLog(self.points_since, self.since)
         return Output(self.account, self.since, points, are_packed=self.are_packed)
 
     def account_now(self) -> Account:

@@ -8,6 +8,7 @@ import pytest
 
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.account import POINT_ENDS, Account
+from beepgpt.conversations.channel import FOREVER
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.shard import STATE_VERSION, OtherState, Shard
 from tests.support import NO_CANDIDATES, at, heartbeat, post, read_into, resumed
@@ -61,6 +62,22 @@ def test_a_heartbeat_holds_for_channels_that_are_first_seen_after_a_resume():
 
     assert (second.account["read"], second.account["late"]) == (2, 1)
     assert second.newest() == {"0": at(5), "1": at(1)}
+
+
+def test_points_that_only_wait_for_their_end_take_little_room():
+    """Where no example is made, nobody needs a point's candidates once it was told: a scorer keeps a day's points."""
+    rules, people = Rules(), [f"U{number:010}" for number in range(40)]
+    said = [post(user, minute=number, channel="C1").line for number, user in enumerate(people)]
+    asked = [post(user, minute=60 * (number + 1), channel="C1").line for number, user in enumerate(people)]
+    sizes = []
+    for since in (0, FOREVER):
+        shard = Shard(rules, load_encoding(rules.encoding), since=since, points_since=0)
+        for line in said + asked:
+            read_into(shard, [line])
+            shard.drain()
+        sizes.append(len(shard.__getstate__()["channels"]["C1"]))
+
+    assert sizes[1] < sizes[0] / 2
 
 
 def test_the_rows_of_the_account_are_these():

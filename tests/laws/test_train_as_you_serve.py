@@ -11,6 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from beepgpt.connectors.tokenizer import load_encoding
+from beepgpt.conversations.channel import FOREVER
 from beepgpt.conversations.events import micros
 from beepgpt.conversations.points import MessageDeleted, PointEmitted, PointSettled
 from beepgpt.conversations.rules import Rules
@@ -88,6 +89,23 @@ class TestLaw5TrainAsYouServe:
             return each.t if isinstance(each, PointEmitted) else each.prompt_ts if isinstance(each, PointSettled) else t
 
         assert since.points == [each for each in whole.points if time_of(each) >= t]
+
+    @patient
+    @given(worlds(), st.data())
+    def test_what_nobody_reads_changes_nothing_of_what_is_read(self, world: tuple[Rules, History], data: st.DataObject):
+        """Points from one time on and examples from another, or none at all: they are those of the whole run."""
+        rules, history = world
+        times = st.sampled_from([0, FOREVER, *(record.t for record in history if record.t is not None)])
+        points_since, since = data.draw(times, label="points from"), data.draw(times, label="examples from")
+        end = end_of(history, rules)
+        whole = run_of(history, rules, until=end, points_since=points_since)
+        shard = Shard(rules, load_encoding(rules.encoding), since=since, until=end, recoverable=False, points_since=points_since)
+        read_into(shard, lines_of(history))
+        shard.end()
+        made = shard.drain()
+
+        assert made.points is not None and made.points.entries == whole.points
+        assert made.examples == [each for each in whole.examples if micros(json.loads(each)["prompt_ts"]) >= since]
 
 
 def points_in(run: RunOutput) -> list[dict[str, Any]]:

@@ -48,6 +48,13 @@ ROWS = (
         ),
     ),
     mutation(
+        "a point that was told has no candidates left for its example",
+        "law 5",
+        "beepgpt/conversations/points.py",
+        "tests/laws/test_train_as_you_serve.py::TestLaw5TrainAsYouServe::test_every_example_is_a_point_that_was_scored",
+        ("            if point.t < self.examples_since:\n", "            if point.t >= self.examples_since:\n"),
+    ),
+    mutation(
         "an edit is applied at its post's time",
         "law 1",
         EXPORT_PY,
