@@ -1,15 +1,20 @@
 """What a request holds of the texts that it is made of, and what becomes of a request whose example is taken back."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 from beepgpt.connectors.openai.values import AskedModel, body_of, encode
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.signals import SignalVerdict
 from beepgpt.dataflows.label_examples import LabelExamples, LabelingRun, Read, check_labels
-from beepgpt.labeling.asking import asking_of
+from beepgpt.labeling.asking import Asking, asking_of
+from beepgpt.labeling.few_shots import FewShot, read_few_shots
+from beepgpt.labeling.labelers.labeled import labeled_of
 from beepgpt.labeling.redaction import redact
+from beepgpt.labeling.trial import LabelTrial
+from tests.support.labeling import few_shots_in, made_examples
 
 SECRET = "ask ana@example.org, the key is AKIAIOSFODNN7EXAMPLE"
 
@@ -65,3 +70,19 @@ def test_an_example_that_is_taken_back_while_it_is_asked_about_does_not_come_out
     assert out(found) == [("2", False)]
     (account,) = [items[0] for kind, items in step.on_eof()[0] if kind == "account"]
     assert check_labels(account) == [] and (account["retracted"], account["weak"], account["strong"]) == (1, 1, 0)
+
+
+def test_a_provider_is_tried_by_requests_that_show_nothing_of_the_same_conversation(tmp_path: Path):
+    """Nor with a message of it: it would be right about what it was shown."""
+    few_shots_in(tmp_path, made_examples(), 60)
+    few_shots = read_few_shots(tmp_path)
+    shown: list[Sequence[FewShot]] = []
+
+    def asking_with(some: Sequence[FewShot]) -> Asking:
+        shown.append(some)
+        return asking_of(AskedModel("m"), "", [(each.text, each.signal) for each in some], load_encoding("o200k_base"))
+
+    LabelTrial(few_shots, asking_with)
+
+    one, other = ({name for each in half for name in labeled_of(each).shares} for half in shown)
+    assert len(one) > 20 < len(other) and one.isdisjoint(other) and sum(map(len, shown)) == len(few_shots) == 60
