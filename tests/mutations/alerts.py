@@ -25,6 +25,23 @@ LOST = "tests/alerts/test_store.py::test_a_lost_store_alerts_nobody_twice_and_ho
 
 ROWS = (
     mutation(
+        "a thread leads to its session under the channel's old id",
+        "alerts: once",
+        "beepgpt/alerts/store.py",
+        "tests/alerts/test_store.py::test_a_thread_leads_to_its_session_under_the_channel_s_new_id",
+        (
+            '("speaker", "conversation"), ("session_of", "thread"), ("session_of", "session")),',
+            '("speaker", "conversation"), ("session_of", "thread")),',
+        ),
+    ),
+    mutation(
+        "one end of quiet hours brings the policy's other end for the other",
+        "alerts: quiet hours",
+        "beepgpt/alerts/deciding.py",
+        "tests/alerts/test_store.py::test_one_end_of_quiet_hours_leaves_the_other_as_it_was",
+        ('self.policy.quiet[other == "quiet_to"]', 'self.policy.quiet[name == "quiet_to"]'),
+    ),
+    mutation(
         "alerts to threads of one session count as independent",
         "figures: intervals are by conversation",
         REHEARSAL_PY,

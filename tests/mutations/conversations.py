@@ -19,6 +19,13 @@ TOKENS_PY = "beepgpt/conversations/tokens.py"
 
 ROWS = (
     mutation(
+        "an edit of nothing but whom a text names is no change",
+        "law 1",
+        "beepgpt/conversations/channel.py",
+        "tests/conversations/test_candidates.py::TestCandidates::test_an_edit_of_nothing_but_whom_it_names_is_a_new_point",
+        ("if new.mark == old.mark:", "if new.text == old.text:"),
+    ),
+    mutation(
         "a day file that can't be read goes to the dead letters with who is forgotten",
         "law 9",
         "beepgpt/conversations/chunks.py",

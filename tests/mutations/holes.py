@@ -4,6 +4,13 @@ from tests.mutations.mutation import mutation
 
 ROWS = (
     mutation(
+        "days of an export in a folder of a zip are cleaned without their channel",
+        "law 9",
+        "beepgpt/forgetting/exports.py",
+        "tests/forgetting/test_forget_files.py::test_a_message_and_a_channel_go_from_an_export",
+        ('channels = {f"{root}{day.place}": channel.id for', "channels = {day.place: channel.id for"),
+    ),
+    mutation(
         "the answerer is slipped into a full list of candidates",
         "law 2",
         "beepgpt/conversations/channel.py",

@@ -22,6 +22,16 @@ HISTORIES_PY, HISTORIES = "beepgpt/ingest/slack/histories.py", "tests/ingest/tes
 
 ROWS = (
     mutation(
+        "a heartbeat that reached one partition before a kill comes to no other",
+        "law 4",
+        "beepgpt/ingest/write_plan.py",
+        "tests/ingest/test_ingest.py::test_a_heartbeat_that_reached_one_partition_before_a_kill_comes_to_all",
+        (
+            "self._beat = next_heartbeat(min(self._covered.values()), self._step)",
+            "self._beat = next_heartbeat(max(self._covered.values()), self._step)",
+        ),
+    ),
+    mutation(
         "a history keeps a channel that has become private while it was read",
         "law 9",
         HISTORIES_PY,

@@ -14,6 +14,13 @@ FLOW = "tests/dataflows/test_kafka_flow.py"
 
 ROWS = (
     mutation(
+        "a topic that was made again is looked for only after a pause in which no broker answered",
+        "law 6",
+        "beepgpt/connectors/kafka/reader.py",
+        "tests/connectors/kafka/test_kafka_faults.py::test_a_topic_that_was_made_again_is_told_after_a_pause",
+        ("if now - self._asked > PAUSE or now - self._heard >", "if now - self._asked > PAUSE and now - self._heard >"),
+    ),
+    mutation(
         "an offset is committed as soon as it is read",
         "law 6",
         SOURCE_PY,

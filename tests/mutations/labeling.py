@@ -15,6 +15,26 @@ REDACTION = "tests/labeling/test_redaction.py"
 
 ROWS = (
     mutation(
+        "a provider is tried by requests that show the same conversation",
+        "labels: how right they are",
+        "beepgpt/labeling/trial.py",
+        "tests/labeling/test_asked_and_taken_back.py::test_a_provider_is_tried_by_requests_that_show_nothing_of_the_same_conversation",
+        (
+            "for each, group in zip(few_shots, groups_of(examples), strict=True):\n                halves[group % 2].append(each)",
+            "for place, each in enumerate(few_shots):\n                halves[place % 2].append(each)",
+        ),
+    ),
+    mutation(
+        "a retracted silence is passed on",
+        "retractions",
+        "beepgpt/dataflows/label_examples.py",
+        "tests/dataflows/test_label_kafka.py::test_a_topic_is_labeled_to_another_one",
+        (
+            '        if question.id in self._labeling.retracted:\n            self._account.count("retracted")\n        elif question.is_silent:\n            self._account.count("silent")\n            self._labeled.append(LabeledRecord(question.id, read.line))\n',
+            '        if question.is_silent:\n            self._account.count("silent")\n            self._labeled.append(LabeledRecord(question.id, read.line))\n        elif question.id in self._labeling.retracted:\n            self._account.count("retracted")\n',
+        ),
+    ),
+    mutation(
         "an answer that was given to other instructions is taken from the store",
         "labels: whose answer",
         ASKING_PY,

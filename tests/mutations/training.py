@@ -17,6 +17,16 @@ FIGURES = "tests/laws/test_figures.py"
 
 ROWS = (
     mutation(
+        "a new version is held to the validation of the one before",
+        "scoring: what is expected of a model",
+        "beepgpt/training/reloading.py",
+        "tests/dataflows/test_scoring_models.py::test_a_new_version_is_held_to_its_own_validation",
+        (
+            "        self._at, self._has_threshold = at, threshold_in(at) is not None\n        return True",
+            "        self._has_threshold = threshold_in(at) is not None\n        return True",
+        ),
+    ),
+    mutation(
         "a split at random",
         "law 7",
         SPLITS_PY,
