@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from beepgpt.conversations.outcomes import RIGHT
 from beepgpt.conversations.rules import DAY
 from beepgpt.errors import BadCommand
 from beepgpt.training.folder import METRICS
-from beepgpt.training.live import hits_in
+from beepgpt.training.live import hits_in, put_live
 from beepgpt.training.outcomes import figures_by_model
 from beepgpt.web.report import outcomes_page
 from tests.support import at, run_program
+from tests.support.scoring import save
 from tests.training.test_live import pair
 
 SETTINGS = read_settings(environ={})
@@ -108,6 +110,20 @@ def test_each_model_has_its_own_threshold_and_its_own_validation(tmp_path: Path,
     assert (said.count("validation: 50.0 % (40.0–60.0)"), said.count("validation: 70.0 % (60.0–80.0)")) == (1, 1)
     given = read_settings(overrides={"scoring": {"threshold": 0.3}}, environ={})
     assert {each["alerts"]["threshold"] for each in outcomes_of(str(source), live, given)["models"]} == {0.3}
+
+
+def test_outcomes_that_name_no_part_are_divided_by_their_own_model_s_times(tmp_path: Path):
+    """One of them was fitted on what the other is judged by."""
+    live, source = tmp_path / "live", tmp_path / "outcomes.jsonl"
+    versions = []
+    for seed, judge_from in ((1, at(0)), (2, at(60))):
+        parts = {"choose_from": ts_text(judge_from - 1), "judge_from": ts_text(judge_from)}
+        versions.append(put_live(live, partial(save, seed=seed, parts=parts)).name)
+    lines = [outcome(number, model=name, part=None) for name in versions for number in range(30)]
+    source.write_text("".join(json.dumps(each) + "\n" for each in lines))
+
+    judged = {each["model"]: each["judged"] for each in outcomes_of(str(source), live, SETTINGS)["models"]}
+    assert judged == dict(zip(versions, (30, 0), strict=True))
 
 
 def test_reacting_is_named_and_has_no_figure_where_no_reaction_has_its_time(capsys: pytest.CaptureFixture[str]):

@@ -9,7 +9,8 @@ import pytest
 
 from beepgpt.commands.score import MEANING, print_scores
 from beepgpt.conversations.events import micros
-from beepgpt.training.live import name_of
+from beepgpt.training.folder import METRICS
+from beepgpt.training.live import card_in, name_of
 from beepgpt.training.models import read_card
 from beepgpt.training.outcomes import figures_by_model
 from beepgpt.training.parts import parts_of
@@ -44,6 +45,21 @@ def test_outcomes_stand_beside_the_predictions(tmp_path: Path):
     assert rehearsed.returncode == 0, rehearsed.stderr
     missing = run_program("rehearse", "again.jsonl", "--threshold", 0.3, "--to", "page.html", cwd=tmp_path)
     assert missing.returncode == 2 and "there is no outcome" in missing.stderr
+
+
+def test_a_rehearsal_that_can_recommend_no_threshold_keeps_that_of_a_retrained_model(tmp_path: Path):
+    """Too few answers to choose by: it goes on with what the model has from its candidate, and does not guess."""
+    given(tmp_path)
+    card = {name: value for name, value in card_in(tmp_path / "model").items() if name not in ("files", "labels")}
+    figures_of = {"model": "cafe00000000", "fitted_until": "1700000000.000000"}
+    kept = {"model": card, "threshold": {"threshold": 0.42}, "figures_of": figures_of}
+    (tmp_path / "model" / METRICS).write_text(json.dumps(kept))
+    score = run_program("score", "in.jsonl", "--model", "model", "--to", "p.jsonl", cwd=tmp_path)
+    assert score.returncode == 0, score.stderr
+
+    done = run_program("rehearse", "p.jsonl", "--model", "model", "--to", "page.html", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Alerted from 42 % on, which the model keeps." in " ".join((tmp_path / "page.html").read_text().split())
 
 
 @pytest.mark.slow

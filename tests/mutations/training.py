@@ -17,6 +17,20 @@ FIGURES = "tests/laws/test_figures.py"
 
 ROWS = (
     mutation(
+        "outcomes of an older version are divided by the live one's times",
+        "law 8",
+        "beepgpt/commands/outcomes.py",
+        "tests/commands/test_outcomes.py::test_outcomes_that_name_no_part_are_divided_by_their_own_model_s_times",
+        ("parts[name] = parts_of(read_card(at[0]))", "parts[name] = parts_of(read_card(live_in(model)))"),
+    ),
+    mutation(
+        "a rehearsal forgets the threshold that a retrained model keeps",
+        "scoring: thresholds",
+        "beepgpt/commands/rehearse_run.py",
+        "tests/commands/test_score_files.py::test_a_rehearsal_that_can_recommend_no_threshold_keeps_that_of_a_retrained_model",
+        ('if before is not None and before.found == "validated":', 'if before is not None and before.found != "rehearsed":'),
+    ),
+    mutation(
         "a new version is held to the validation of the one before",
         "scoring: what is expected of a model",
         "beepgpt/training/reloading.py",
