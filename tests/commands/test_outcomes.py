@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,13 +111,20 @@ def test_each_model_has_its_own_threshold_and_its_own_validation(tmp_path: Path,
     assert {each["alerts"]["threshold"] for each in outcomes_of(str(source), live, given)["models"]} == {0.3}
 
 
+def version_judged_from(judge_from: int, live: Path) -> str:
+    """The name of a live version that was fitted on, and chosen by, what came before a time."""
+    parts = {"choose_from": ts_text(judge_from - 1), "judge_from": ts_text(judge_from)}
+
+    def write(folder: Path) -> None:
+        save(folder, parts=parts)
+
+    return put_live(live, write).name
+
+
 def test_outcomes_that_name_no_part_are_divided_by_their_own_model_s_times(tmp_path: Path):
     """One of them was fitted on what the other is judged by."""
     live, source = tmp_path / "live", tmp_path / "outcomes.jsonl"
-    versions = []
-    for seed, judge_from in ((1, at(0)), (2, at(60))):
-        parts = {"choose_from": ts_text(judge_from - 1), "judge_from": ts_text(judge_from)}
-        versions.append(put_live(live, partial(save, seed=seed, parts=parts)).name)
+    versions = [version_judged_from(judge_from, live) for judge_from in (at(0), at(60))]
     lines = [outcome(number, model=name, part=None) for name in versions for number in range(30)]
     source.write_text("".join(json.dumps(each) + "\n" for each in lines))
 
