@@ -9,6 +9,7 @@ import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -129,13 +130,13 @@ def test_a_topic_that_was_made_again_is_told_after_a_pause(connection, topic, mo
     monkeypatch.setattr("beepgpt.connectors.kafka.reader.PAUSE", 0.5)
     monkeypatch.setattr("beepgpt.connectors.log.source.CHECK", 3_600.0)
     put(connection, topic, *numbered(3, partition=0))
-    part = KafkaSource(connection, topic, follow=True).build_part("read", "0", None)
-    until_read(part, 3)
+    with closing(KafkaSource(connection, topic, follow=True).build_part("read", "0", None)) as part:
+        until_read(part, 3)
 
-    time.sleep(0.6)
-    make_again(connection, topic)
+        time.sleep(0.6)
+        make_again(connection, topic)
 
-    assert "deleted and made again" in failing(lambda: until_read(part, 1), TopicChanged)
+        assert "deleted and made again" in failing(lambda: until_read(part, 1), TopicChanged)
 
 
 def test_a_topic_that_was_made_again_while_no_broker_answered_is_told(mortal_broker: Broker, monkeypatch):
@@ -145,20 +146,20 @@ def test_a_topic_that_was_made_again_while_no_broker_answered_is_told(mortal_bro
     connection = Connection(mortal_broker.bootstrap)
     topic = new_topic(connection)
     put(connection, topic, *numbered(3, partition=0))
-    part = KafkaSource(connection, topic, follow=True).build_part("read", "0", None)
-    until_read(part, 3)
+    with closing(KafkaSource(connection, topic, follow=True).build_part("read", "0", None)) as part:
+        until_read(part, 3)
 
-    mortal_broker.pause()
-    began = time.monotonic()
-    while time.monotonic() < began + 5:
-        assert not list(part.next_batch())
-        time.sleep(0.05)
-    mortal_broker.resume()
-    make_again(connection, topic)
-    monkeypatch.setattr(part._reader, "_asked", time.monotonic())  # it went on asking meanwhile
-    monkeypatch.setattr(part._reader, "_next_check", time.monotonic() + 3_600)  # records come before the next look at the topic
+        mortal_broker.pause()
+        began = time.monotonic()
+        while time.monotonic() < began + 5:
+            assert not list(part.next_batch())
+            time.sleep(0.05)
+        mortal_broker.resume()
+        make_again(connection, topic)
+        monkeypatch.setattr(part._reader, "_asked", time.monotonic())  # it went on asking meanwhile
+        monkeypatch.setattr(part._reader, "_next_check", time.monotonic() + 3_600)  # records come before the next look at the topic
 
-    assert "deleted and made again" in failing(lambda: until_read(part, 1), TopicChanged)
+        assert "deleted and made again" in failing(lambda: until_read(part, 1), TopicChanged)
 
 
 def until_read(part: LogPartition, count: int) -> None:
