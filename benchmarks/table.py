@@ -310,11 +310,11 @@ def up(of: dict[str, Any]) -> str:
     if slow := parts.get("slow"):
         said.append(memory_of_up("Events one a second", slow))
     if fast := parts.get("fast"):
-        days = fast["rows"][-1]["seconds"] * fast["rate"] / 86_400
+        days = fast["rows"][-2]["seconds"] * fast["rate"] / 86_400
         rate = f"a clock that runs {fast['rate']:,.0f} times as fast as the machine's"
         said += [
             memory_of_up(f"Events as fast as they are acknowledged, over {days:.1f} days of {rate}", fast),
-            f"{fast['caught_up_after']:,.0f} s later all of them were scored. What grows with the stream is bounded by time: `examples` and"
+            f"In the last row all of them are scored, {fast['caught_up_after']:,.0f} s later. What grows with the stream is bounded by time: `examples` and"
             " `score` keep what waits for its horizon (a day), and each event for ten minutes, as `ingest` does for an hour, to know what"
             " Slack sends again.",
         ]
