@@ -384,10 +384,10 @@ class Channel:
         point, answer_ts = waiting.point, settlement.answer_ts
         if point is None:
             return
-        if point.t < output.since:
+        rules = self.rules
+        if point.t < output.since or (rules.candidates and point.lineup is None):  # the run before, which began later, needed none
             output.account.count(BEFORE_FROM)
             return
-        rules = self.rules
         conversation = conversation_id(self.id, waiting.conversation.key)
         identity = example_id(rules, conversation, point.t, answer_ts)
         output.drafts.append(

@@ -80,6 +80,17 @@ def test_points_that_only_wait_for_their_end_take_little_room():
     assert sizes[1] < sizes[0] / 2
 
 
+def test_no_example_is_written_without_its_candidates():
+    """A run is resumed to write examples from an earlier time on than it began with: of that time it made no candidates."""
+    first = Shard(Rules(), load_encoding(Rules().encoding), since=FOREVER)
+    read_into(first, [post("ana", minute=0).line, heartbeat(minute=0.5).line])
+    second = resumed(first.__getstate__(), Rules())
+    read_into(second, [post("bo", minute=1).line, post("cy", minute=2).line, heartbeat(minute=3).line])
+
+    (example,) = second.drain().examples
+    assert b'"candidates"' in example and (second.account["answered"], second.account["before_from"]) == (2, 1)
+
+
 def test_the_rows_of_the_account_are_these():
     """Their names are a public contract: reports, dashboards and the glossary have them."""
     assert POINT_ENDS == ("answered", "silent", "superseded", "elsewhere", "censored", "moved", "withheld", "empty", "merged")
