@@ -88,8 +88,9 @@ def run_processes(
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None
         with process.stdin, process.stdout, process.stderr, ThreadPoolExecutor(1) as reader:
             stderr = reader.submit(process.stderr.read)
-            with suppress(BrokenPipeError):  # it has ended already, and says why on its standard error
-                os.write(process.stdin.fileno(), pickle.dumps(tasks[number]))
+            # A pipe that is broken: it has ended already, and says why on its standard error.
+            with suppress(BrokenPipeError), open(process.stdin.fileno(), "wb", closefd=False) as task:
+                pickle.dump(tasks[number], task)
             for line in process.stdout:
                 with suppress(ValueError):  # half a line: the process was killed while it wrote it
                     on_report(number, json.loads(line))
