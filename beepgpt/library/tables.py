@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +19,14 @@ BATCH = 1_000
 """Records that are made columns at a time."""
 
 
-class Tabular:
+class Tabular(ABC):
     """What can be had as a table."""
 
     __slots__ = ()
 
+    @abstractmethod
     def to_arrow(self) -> pa.Table:
         """As a table of pyarrow. Raises MissingPackage if pyarrow isn't installed."""
-        raise NotImplementedError
 
     def to_pandas(self) -> pd.DataFrame:
         """The same table for pandas. Raises MissingPackage if pandas or pyarrow isn't installed."""
