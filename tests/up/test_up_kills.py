@@ -133,7 +133,7 @@ def test_nothing_is_lost_and_nobody_is_alerted_twice_through_100_kills(tmp_path:
         with life.stack:
             life.start("--export", str(export))
             wait_until_live(life.run, life.data.path)
-            for builder in BUILDERS * (4):
+            for builder in BUILDERS * 4:
                 if dice.random() < 0.5:
                     life.rebuild()
                 for name in dice.sample(ORDER, len(ORDER)):
