@@ -205,7 +205,8 @@ def living(messages: int, events: int, settings: Mapping[str, str]) -> Iterator[
         data = Path(folder) / "live"
         life = LivingWorkspace(plan_of(messages, events), clock.now_us(), slack, clock.now_us)
         command = program("up", "--data", data, "--history", "400d")
-        with started(command, Path(folder) / "run", {**slack[0].settings, **settings, **SETTINGS}) as run:
+        simulated = {name: value for name, value in os.environ.items() if name == clock.VARIABLE}
+        with started(command, Path(folder) / "run", {**slack[0].settings, **settings, **SETTINGS, **simulated}) as run:
             measured = Measured(run, slack[0], life, data)
             yield measured
             measured.check()
@@ -255,6 +256,7 @@ def main() -> None:
                 "load": os.getloadavg()[2],
                 "rows": [*rows, {"events": rows[-1]["events"], "seconds": seconds, "mb": measured.memory()}],
                 "caught_up_after": caught_up,
+                "predictions": measured.predictions(),
             }
     if not given.quick:
         common.write_results("up", 1, {"parts": found})
