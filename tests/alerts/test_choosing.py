@@ -80,6 +80,7 @@ def test_a_wanted_number_is_of_all_alerts_of_the_part():
     assert (known["alerts"], known["intervals"]["joined"]["count"]) == (25, 25)
     assert known["per_person_per_day"] == only.figures_of("choose")["per_person_per_day"] == round(48 / (47 / 24), 4)  # 171.6 a week
     assert [recommend([only], past, WantedAlerts(None, most))["threshold"] for most in (100, 171, 172)] == [None, None, 0.5]
+    assert recommend([only], past, WantedAlerts(None, 172))["chosen"] == known, "what was not over then chooses nothing"
 
 
 def test_too_few_alerts_tell_nothing():

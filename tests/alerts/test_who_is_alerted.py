@@ -186,6 +186,18 @@ def test_a_yes_for_one_channel_is_none_for_another(tmp_path: Path):
     run.close()
 
 
+def test_a_no_lets_no_later_alert_through(tmp_path: Path):
+    """Within the half minute for which a yes would hold."""
+    world = quiet_world()
+    world.members["C2"] = frozenset({"cy"})
+    run = AlertRun(world, tmp_path)
+    texts = [f"of C2 at {NOON + 1_000_000}"]
+    later = ("predict", prediction(NOON + 1_000_000, channel="C2", conversations=["C2:channel"], texts=texts), 0.0)
+    run.do_all([("wait", 2), SECOND, ("deliver", True), ("wait", 2), later, ("deliver", True)])
+    assert not run.space.sent_to("bo") and run.store.counts()["refused:not_a_member"] == 2
+    run.close()
+
+
 def test_what_was_sent_counts_for_the_hour_though_it_may_not_be_shown_any_more(tmp_path: Path):
     """App Home drops an alert of a channel that its reader left: they got its message all the same."""
     world = quiet_world()

@@ -94,6 +94,18 @@ def test_a_deletion_that_was_held_when_the_run_was_stopped_is_not_to_be_told_yet
     assert "the file lacks" in broken(audited(made.examples, records, retractions=run.retractions))[4]
 
 
+def test_a_stopped_run_has_told_of_each_deletion_that_was_due():
+    """Ana takes her message back, and people go on for an hour: a file that lacks that retraction lacks it, however its run ended."""
+    history = [post("C1", T0, "ana", "at noon"), post("C1", T0 + SECOND, "bo", "fine"), delete("C1", T0 + 30 * SECOND, T0)]
+    later = [post("C1", T0 + 3_600 * SECOND, "ana", "and on"), post("C1", T0 + 3_601 * SECOND, "bo", "on")]
+    records = lines_of([*history, *later])
+    made, run = stopped(records), run_through(records, RULES, ENCODING)
+    assert made.retractions and len(made.examples) < len(run.examples)
+
+    assert broken(audited(made.examples, records, retractions=made.retractions)) == {}
+    assert "should be retracted" in broken(audited(made.examples, records, retractions=[]))[4]
+
+
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], max_examples=40)
 @given(cases())
 def test_any_history_gives_a_clean_file_wherever_a_run_is_stopped(case: tuple[oracle_records.Rules, list[Record]]):

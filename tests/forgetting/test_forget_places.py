@@ -11,6 +11,8 @@ import pytest
 from beepgpt.alerts.predictions import newest_text
 from beepgpt.alerts.store import AlertStore
 from beepgpt.config.settings import read_settings
+from beepgpt.connectors.log import TopicSpec, WrongTopic, folder_place
+from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.events import Ignored, parse, ts_text
@@ -21,7 +23,8 @@ from beepgpt.conversations.shard import run_through
 from beepgpt.errors import BadCommand
 from beepgpt.forgetting.run import ForgetJob, run_forget
 from beepgpt.ingest.feeds import FileFeed
-from beepgpt.runtime.forgotten import read_forgotten
+from beepgpt.ingest.run import IngestJob, run_ingest
+from beepgpt.runtime.forgotten import _once, read_forgotten
 from beepgpt.training.prepare import MADE_BY
 from beepgpt.training.uploads import README
 from beepgpt.web.pages import rendered
@@ -135,6 +138,20 @@ def test_a_file_of_events_is_ingested_without_the_forward(tmp_path: Path):
 
     assert (account["read"], account["forgotten"]) == (3, 1)
     assert written == [EVENTS[1] | {"attachments": []}, EVENTS[2]]
+
+
+def test_a_file_is_another_source_once_more_is_forgotten(tmp_path: Path):
+    """Its records have other numbers: what the topic has of it is no place to go on from."""
+    (tmp_path / "events.jsonl").write_bytes(THEIRS + OTHERS)
+    topic, listed = f"sqlite://{tmp_path}/slack.events", {"BEEPGPT_RUN__FORGOTTEN": str(tmp_path / "list" / "forgotten.json")}
+    SqliteLog(folder_place(str(tmp_path))).create([TopicSpec("slack.events", 1)])
+    job = IngestJob(str(tmp_path / "events.jsonl"), topic, read_settings(environ=listed))
+    assert run_ingest(job)[0]["account"]["written"] == 2
+    (tmp_path / "another.jsonl").write_bytes(THEIRS)
+    forget(tmp_path, tmp_path / "another.jsonl")
+    _once.cache_clear()  # as in a process of its own
+    with pytest.raises(WrongTopic, match="none of this ingest"):
+        run_ingest(job)
 
 
 def test_rows_of_text_alone_are_named(tmp_path: Path):

@@ -175,6 +175,22 @@ def test_a_move_that_a_crash_cut_short_is_finished(folder: Path):
     assert "stood in both files, and stays weak" in few_shots.mended[0]
 
 
+def test_a_move_is_in_the_journal_before_a_line_is_moved(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """Killed when the line stands in both files, and before it is taken out of the first one: the newer decision counts."""
+    opened(folder, lambda few_shots: few_shots.keep("a", line("a"), "strong"))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FewShots, "_take_out", killed)
+        with pytest.raises(KeyboardInterrupt):
+            opened(folder, lambda few_shots: few_shots.move("a"))
+
+    assert opened(folder).decided == {"a": "weak"}
+    assert kept(folder) == {POSITIVE: [], NEGATIVE: [shot("a", "weak")]}
+
+
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [

@@ -431,6 +431,25 @@ class TestFiles:
 
         assert Set(tmp_path / "set").files == before
 
+    def test_a_kill_while_files_are_moved_in_leaves_no_set(self, tmp_path, monkeypatch):
+        """Whichever file is to come next: the manifest comes last, and without it a folder is no training set."""
+        count = len(made(tmp_path, [FIRST, LAST]).files)
+        rename = Path.rename
+        for moved in range(count):
+            left = iter(range(moved))
+
+            def until_killed(path, to, left=left):
+                if path.parent.name.startswith(".prepare-") and next(left, None) is None:
+                    raise KeyboardInterrupt
+                return rename(path, to)
+
+            (tmp_path / str(moved)).mkdir()
+            monkeypatch.setattr(Path, "rename", until_killed)
+            with pytest.raises(KeyboardInterrupt):
+                made(tmp_path / str(moved), [FIRST, LAST])
+            found = {path.name for path in (tmp_path / str(moved) / "set").iterdir()}
+            assert len(found) == moved and "manifest.json" not in found
+
     @pytest.mark.parametrize("theirs", [b'{"name": "somebody\'s"}', b"[]", b"{"])
     def test_a_folder_of_something_else_is_left_alone(self, tmp_path, theirs):
         """A manifest that is not ours says that its folder isn't either."""
