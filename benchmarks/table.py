@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +208,30 @@ def engines(of: dict[str, Any]) -> str:
         lines += [[row["who"], row["failed"], "-", "-", "-", "-"] for row in rows if "failed" in row]
         head = f"{job}, {'one core' if cores == 1 else f'{cores} cores'}"
         said.append(table([head, "seconds", "start-up", "messages/s", "after start-up", "peak MB"], lines))
+    said.append(table(["what is compared", "its speed to the other's", "wanted", "reached"], wanted_of_engines(of["rows"])))
     return "\n\n".join(said)
+
+
+def wanted_of_engines(measured: Sequence[Mapping[str, Any]]) -> Rows:
+    """The product's speed to that of the fastest engine that drives our core, and to that of the best peer at its window job."""
+    done = [row for row in measured if "seconds" in row]
+
+    def best(mode: str, ends: str = "") -> Mapping[str, Any]:
+        of_job = [row for row in done if (row["mode"], row["cores"]) == (mode, 1) and row["who"].endswith(ends)]
+        others = [row for row in of_job if not row["who"].startswith(("loop", "our core in loop", "beepgpt"))]
+        return max(others, key=lambda row: float(row["per_second"]))
+
+    ours = {(row["who"], row["mode"], row["cores"]): row["per_second"] for row in done}
+    compared = [
+        (f"beepgpt examples, {build}", mode, 1, best(mode, build), 1.0) for mode in ("without", "with") for build in ("plain", "compiled")
+    ]
+    compared += [("beepgpt examples, compiled", "without", cores, best("windows"), share) for cores, share in ((1, 0.5), (2, 1.0))]
+    rows = []
+    for who, mode, cores, other, wanted in compared:
+        job = f"{mode} candidates, {'one core' if cores == 1 else f'{cores} cores'}"
+        share = ours[who, mode, cores] / other["per_second"]
+        rows.append([f"{who}, {job}, to {other['who']}, {other['job']}", f"{share:.2f}", f"{wanted:g}", verdict(share >= wanted)])
+    return rows
 
 
 def peers(of: dict[str, Any]) -> str:
@@ -314,7 +337,7 @@ def up(of: dict[str, Any]) -> str:
         rate = f"a clock that runs {fast['rate']:,.0f} times as fast as the machine's"
         said += [
             memory_of_up(f"Events as fast as they are acknowledged, over {days:.1f} days of {rate}", fast),
-            f"The last row is {fast['caught_up_after']:,.0f} s later, nothing more is scored: {fast['predictions']:,} predictions; what"
+            f"The last row is {fast['caught_up_after']:,.0f} s later; all is scored then, or too late for it: {fast['predictions']:,} predictions; what"
             " could not be scored before its deadline is none. What grows with the stream is bounded by time: `examples` and `score` keep"
             " what waits for its horizon (a day), and each event for ten minutes, as `ingest` does for an hour, to know what Slack sends"
             " again.",
