@@ -337,8 +337,8 @@ def up(of: dict[str, Any]) -> str:
         rate = f"a clock that runs {fast['rate']:,.0f} times as fast as the machine's"
         said += [
             memory_of_up(f"Events as fast as they are acknowledged, over {days:.1f} days of {rate}", fast),
-            f"The last row is {fast['caught_up_after']:,.0f} s later; all is scored then, or too late for it: {fast['predictions']:,} predictions; what"
-            " could not be scored before its deadline is none. What grows with the stream is bounded by time: `examples` and `score` keep"
+            f"The last row is {fast['caught_up_after']:,.0f} s later: {fast['predictions']:,} points are predicted then, and the others came"
+            " to their deadline first. What grows with the stream is bounded by time: `examples` and `score` keep"
             " what waits for its horizon (a day), and each event for ten minutes, as `ingest` does for an hour, to know what Slack sends"
             " again.",
         ]
