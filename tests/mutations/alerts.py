@@ -25,6 +25,16 @@ LOST = "tests/alerts/test_store.py::test_a_lost_store_alerts_nobody_twice_and_ho
 
 ROWS = (
     mutation(
+        "a no of Slack's to a membership holds as a yes for half a minute",
+        "law 9",
+        "beepgpt/alerts/eligibility.py",
+        "tests/alerts/test_who_is_alerted.py::test_a_no_lets_no_later_alert_through",
+        (
+            '        if not may_see:\n            return "not_a_member"\n        if len(self._checked) > MOST_CHECKED:\n            self._checked.clear()\n        self._checked[user, channel] = self._monotonic() + CHECKED\n        return ""',
+            '        if len(self._checked) > MOST_CHECKED:\n            self._checked.clear()\n        self._checked[user, channel] = self._monotonic() + CHECKED\n        return "" if may_see else "not_a_member"',
+        ),
+    ),
+    mutation(
         "a thread leads to its session under the channel's old id",
         "alerts: once",
         "beepgpt/alerts/store.py",

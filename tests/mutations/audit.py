@@ -13,6 +13,16 @@ AUDIT = "tests/audit"
 
 ROWS = (
     mutation(
+        "the audit of a stopped run misses no retraction",
+        "law 4",
+        "beepgpt/audit/laws.py",
+        "tests/audit/test_stopped_runs.py::test_a_stopped_run_has_told_of_each_deletion_that_was_due",
+        (
+            "if row.identity not in retracted and not (recompute.was_stopped and row.identity in recompute.retracted_at_end):",
+            "if row.identity not in retracted and not recompute.was_stopped:",
+        ),
+    ),
+    mutation(
         "messages on both sides are looked for by their newest alone",
         "law 7",
         LAWS_PY,

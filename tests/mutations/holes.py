@@ -4,6 +4,20 @@ from tests.mutations.mutation import mutation
 
 ROWS = (
     mutation(
+        "a rehearsal chooses by alerts whose day ended after judging began",
+        "law 8",
+        "beepgpt/alerts/choosing.py",
+        "tests/alerts/test_choosing.py::test_a_wanted_number_is_of_all_alerts_of_the_part",
+        ("until = judges[0].prompt_ts if judges else history.end", "until = judges[-1].prompt_ts if judges else history.end"),
+    ),
+    mutation(
+        "an unconfirmed message is looked for as of when it was queued",
+        "law 9",
+        "beepgpt/alerts/direct_messages.py",
+        "tests/alerts/test_unconfirmed.py::test_a_second_try_is_looked_for_when_it_was_made",
+        ('ts_text(dm["tried_at"] + SKEW)', 'ts_text(dm["made_at"] + SKEW)'),
+    ),
+    mutation(
         "days of an export in a folder of a zip are cleaned without their channel",
         "law 9",
         "beepgpt/forgetting/exports.py",

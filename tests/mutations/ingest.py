@@ -22,6 +22,16 @@ HISTORIES_PY, HISTORIES = "beepgpt/ingest/slack/histories.py", "tests/ingest/tes
 
 ROWS = (
     mutation(
+        "a file is the same source under another list of the forgotten",
+        "laws 4 and 6",
+        "beepgpt/ingest/feeds.py",
+        "tests/forgetting/test_forget_places.py::test_a_file_is_another_source_once_more_is_forgotten",
+        (
+            'self.identity: dict[str, Any] = {"kind": "file", "size": size, "ends": ends, **_list_of(forgotten)}',
+            'self.identity: dict[str, Any] = {"kind": "file", "size": size, "ends": ends}',
+        ),
+    ),
+    mutation(
         "a heartbeat that reached one partition before a kill comes to no other",
         "law 4",
         "beepgpt/ingest/write_plan.py",

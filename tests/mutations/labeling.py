@@ -15,6 +15,16 @@ REDACTION = "tests/labeling/test_redaction.py"
 
 ROWS = (
     mutation(
+        "a few-shot is moved before the journal says so",
+        "labels: what a crash leaves",
+        "beepgpt/labeling/few_shots.py",
+        "tests/labeling/test_few_shots.py::test_a_move_is_in_the_journal_before_a_line_is_moved",
+        (
+            "        self._enter(Entry(identity, _other(was), was))  # first, since it decides if a crash leaves the line in both files\n        self._move(identity, was)",
+            "        self._move(identity, was)\n        self._enter(Entry(identity, _other(was), was))",
+        ),
+    ),
+    mutation(
         "a provider is tried by requests that show the same conversation",
         "labels: how right they are",
         "beepgpt/labeling/trial.py",

@@ -17,6 +17,13 @@ FIGURES = "tests/laws/test_figures.py"
 
 ROWS = (
     mutation(
+        "a training set's manifest is moved in before its files",
+        "training: files",
+        "beepgpt/training/prepare.py",
+        "tests/training/test_prepare.py::TestFiles::test_a_kill_while_files_are_moved_in_leaves_no_set",
+        ("for path in sorted(made.iterdir(), key=lambda path: (path.name == MANIFEST, path.name)):", "for path in sorted(made.iterdir()):"),
+    ),
+    mutation(
         "outcomes of an older version are divided by the live one's times",
         "law 8",
         "beepgpt/commands/outcomes.py",
