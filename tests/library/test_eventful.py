@@ -169,6 +169,18 @@ def test_examples_begin_and_end_where_the_topic_s_address_says(eventful: Events,
         beepgpt.examples(f"{topic}?to=2024-01-02T16:00:00Z", until=until + MINUTE)
 
 
+@pytest.mark.parametrize("points", [False, True])
+def test_a_follower_begins_with_the_example_of_its_first_moment(eventful: Events, points: bool):
+    """Whether points are read besides or not: of each example's time on, it gives that one and all later ones, with their candidates."""
+    whole = list(beepgpt.examples(eventful))
+    for since in sorted({each.prompt_ts for each in whole}):
+        follower = beepgpt.Follower(points=points, since=since)
+        steps = [*map(follower.feed, eventful), follower.end()]
+        made = lines_of(each for step in steps for each in step.examples)
+        assert made == lines_of(each for each in whole if each.prompt_ts >= since), since
+    assert any(each.candidates for each in whole)
+
+
 def test_an_end_that_does_not_add_up_is_an_error(eventful: Events):
     """A fault of the program is told, whatever was given already."""
     follower = beepgpt.Follower()
