@@ -339,8 +339,8 @@ def up(of: dict[str, Any]) -> str:
             memory_of_up(f"Events as fast as they are acknowledged, over {days:.1f} days of {rate}", fast),
             f"The last row is {fast['later']:,.0f} s later: {fast['examples']:,} examples are made then, and {fast['predictions']:,} points"
             " predicted; the rest waits on the disk, or its deadline came first. What grows with the stream is bounded by time: `examples`"
-            " and `score` keep what waits for its horizon (a day), and each event for ten minutes, as `ingest` does for an hour, to know what"
-            " Slack sends again.",
+            " and `score` keep what waits for its horizon (a day), and each event for ten minutes, as `ingest` does for an hour, to know"
+            " what Slack sends again.",
         ]
     return "\n\n".join(said)
 
