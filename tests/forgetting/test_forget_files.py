@@ -8,6 +8,7 @@ import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -115,6 +116,26 @@ def test_a_message_and_a_channel_go_from_an_export(tmp_path: Path):
             assert not [each for each in archive.namelist() if each.startswith(f"{root}{name}/")] and archive.testzip() is None
             assert first["ts"] not in {each["ts"] for each in json.loads(archive.read(f"{root}{other.name}/{day.name}"))}
             assert channel not in archive.read(f"{root}channels.json").decode()
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize(("kind", "listed"), [("groups", {"name": "hush"}), ("mpims", {"name": "mpdm-a--b-1"}), ("dms", {})])
+def test_a_message_and_a_channel_go_of_every_kind_also_of_those_that_are_never_read(
+    tmp_path: Path, kind: str, listed: dict[str, str], whole: bool
+):
+    """A stored message does not say its channel: whose folder it lies in does."""
+    folder = listed.get("name", "D1")
+    stored = [{"type": "message", "user": "U2", "ts": ts, "text": text} for ts, text in ((AT, "a secret"), ("1690360254.000100", "else"))]
+    (tmp_path / "export" / folder).mkdir(parents=True)
+    (tmp_path / "export" / folder / "2023-07-26.json").write_text(json.dumps(stored))
+    (tmp_path / "export" / "channels.json").write_text("[]")
+    (tmp_path / "export" / f"{kind}.json").write_text(json.dumps([{"id": "D1", "members": ["U1", "U2"], **listed}]))
+    chosen: dict[str, Any] = {"channels": ["D1"]} if whole else {"messages": [("D1", AT)]}
+
+    run_forget(job(tmp_path, tmp_path / "export", apply=True, **chosen))
+
+    left = [path.read_text() for path in (tmp_path / "export").rglob("*.json")]
+    assert not any("a secret" in text for text in left) and any("else" in text for text in left) == (not whole)
 
 
 def test_an_export_brings_no_edit_and_no_reaction_to_what_somebody_forgotten_wrote(tmp_path: Path):
