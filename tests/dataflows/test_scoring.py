@@ -456,19 +456,19 @@ def test_memory_is_given_back():
 
 
 def test_a_drop_below_the_validated_interval_is_told_once():
-    """300 answers that nobody foresaw; that the figure was good enough in between, a few answers long, is no second drop."""
+    """However long it stays so low; that the figure was good enough in between, a few answers long, is no second drop."""
     drops: list[tuple[Any, ...]] = []
     model = ByPlace(least={"hit@1": 0.4, "hit@5": 0.0})
     step = step_of(LocalModel(model), model, on_drop=lambda *told: drops.append(told))
     point = next(each for each in run_of([post("ana", minute=0)], RULES, points_since=0).points if isinstance(each, PointEmitted))
-    for number in range(400):
+    for number in range(2 * RollingMetrics.KEPT):
         model.least = {"hit@1": 0.0 if 320 <= number < 360 else 0.4, "hit@5": 0.0}
         told = point._replace(t=point.t + number)
         ended = PointSettled("C1", told.conversations[0], told.t, "answered", told.t + 1, told.t + 1, ("eve",))
         step.on_batch([(0.0, [told, ended])])
 
     assert drops == [("by-place", "hit@1", 0.0, 0.4)]
-    assert step.lately["by-place"].counts["answered"] == 400
+    assert step.lately["by-place"].counts["answered"] == 2 * RollingMetrics.KEPT
 
 
 def test_figures_of_alerts():
