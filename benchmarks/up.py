@@ -57,7 +57,7 @@ LOOKS = 10
 """At memory, in each part."""
 PATIENCE = 3_600.0
 QUIET_SECONDS = 15.0
-"""Without a new prediction: then all that was said is scored."""
+"""Without a new example or prediction: then all that was said is worked off."""
 LATER = 300.0
 """Seconds for which memory is followed when the last event at full speed has come."""
 PARTS = ("bootstrap", "slow", "fast")
@@ -147,18 +147,18 @@ class Measured:
         return rows
 
     def catch_up(self, at_most: float = PATIENCE) -> float:
-        """Wait until no more predictions come, for so many seconds at most; returns the seconds that it took."""
+        """Wait until no more examples and predictions come, for so many seconds at most; returns the seconds that it took."""
         began = last = time.monotonic()
         before = 0
         while time.monotonic() - last < QUIET_SECONDS and time.monotonic() - began < at_most:
             time.sleep(0.2)
-            if (made := self.predictions()) != before:
+            if (made := self.made("examples") + self.made("predictions")) != before:
                 before, last = made, time.monotonic()
         return round(last - began, 1)
 
-    def predictions(self) -> int:
-        """So far."""
-        return sum(self.log.source("slack.predictions").ends.values())
+    def made(self, what: str) -> int:
+        """How many of them, so far."""
+        return sum(self.log.source(f"slack.{what}").ends.values())
 
     @property
     def log(self) -> SqliteLog:
@@ -167,9 +167,9 @@ class Measured:
 
     def check(self) -> None:
         """Raise common.Failed if what happened was not used: then nothing was measured."""
-        made = {name: sum(1 for _ in self.log.records(f"slack.{name}")) for name in ("predictions", "dead-letters", "late")}
+        made = {name: self.made(name) for name in ("examples", "predictions", "dead-letters", "late")}
         print(made, flush=True)
-        if made["dead-letters"] + made["late"] > self.happened / 100 or made["predictions"] < self.happened / 10:
+        if made["dead-letters"] + made["late"] > self.happened / 100 or made["examples"] < self.happened / 10 or not made["predictions"]:
             raise common.Failed(f"of {self.happened:,} events, too few were used: {made}")
 
     def slow(self, seconds: int) -> list[dict[str, Any]]:
@@ -258,8 +258,8 @@ def main() -> None:
                 "load": os.getloadavg()[2],
                 "rows": [*rows, {"events": rows[-1]["events"], "seconds": seconds, "mb": measured.memory()}],
                 "later": later,
-                "examples": sum(measured.log.source("slack.examples").ends.values()),
-                "predictions": measured.predictions(),
+                "examples": measured.made("examples"),
+                "predictions": measured.made("predictions"),
             }
     if not given.quick:
         common.write_results("up", 1, {"parts": found})

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from beepgpt.connectors.log import OutgoingRecord, folder_place
+from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.conversations.events import ts_text
 from tests.support import at, beep, run_program
+from tests.support.logs import topic_on, write_to
 from tests.support.prepare import FIRST, LAST, ROWS, Example, Set, example, line_of, write
 
 CUT = ts_text(at(100))
@@ -40,6 +43,21 @@ def test_examples_to_a_training_set(tmp_path):
     assert report["account"]["left_out"] == {"retracted": 1, "few_shot": 1}
     assert report["files"] == Set(tmp_path / "set").manifest["files"]
     assert "the account adds up; cut 2024-01-01T11:40:00.000000Z" in done.stderr and done.stdout == ""
+
+
+def test_a_topic_s_tombstones_and_given_retractions_take_back_together(tmp_path):
+    """Each takes back what the other does not."""
+    log = SqliteLog(folder_place(str(tmp_path / "log")))
+    topic = topic_on(log, 1)
+    dead = example("dead", "ana", minute=20)
+    lines = [OutgoingRecord(each["id"].encode(), line_of(each)) for each in (FIRST, GONE, dead, LAST)]
+    write_to(log, topic, *lines, OutgoingRecord(dead["id"].encode(), None))
+    write(tmp_path / "taken.jsonl", [{"id": GONE["id"], "retracted_ts": "1"}])
+    told = ["--cut", CUT, "--min-answers", 1, "--retractions", tmp_path / "taken.jsonl"]
+    beep("prepare", f"sqlite://{tmp_path}/log/{topic}", "--to", tmp_path / "set", *told)
+
+    assert Set(tmp_path / "set").left_out == {"retracted": 2}
+    assert [prompt for prompt, _ in Set(tmp_path / "set").rows("train")] == ["first"]
 
 
 def test_nothing_anybody_wrote_is_told(tmp_path):
