@@ -10,6 +10,16 @@ IN_TIME = "tests/dataflows/test_scoring_in_time.py"
 
 ROWS = (
     mutation(
+        "a model that stays too low is told of again and again",
+        "scoring: what is expected of a model",
+        SCORING_PY,
+        "tests/dataflows/test_scoring.py::test_a_drop_below_the_validated_interval_is_told_once",
+        (
+            "            self._below[model, name] = answered\n            if before is None or answered - before > lately.KEPT:  # it goes up and down around the least: that is one drop\n",
+            "            if before is None or answered - before > lately.KEPT:  # it goes up and down around the least: that is one drop\n                self._below[model, name] = answered\n",
+        ),
+    ),
+    mutation(
         "a run that goes on counts anew how many workers help",
         "law 4",
         "beepgpt/runtime/shares.py",

@@ -4,6 +4,16 @@ from tests.mutations.mutation import mutation
 
 ROWS = (
     mutation(
+        "only public channels of an export are cleaned with their channel",
+        "law 9",
+        "beepgpt/forgetting/exports.py",
+        "tests/forgetting/test_forget_files.py::test_a_message_and_a_channel_go_of_every_kind_also_of_those_that_are_never_read",
+        (
+            "    export = slack_export.open_export(path, slack_export.KINDS)\n",
+            '    export = slack_export.open_export(path, ("channels",))\n',
+        ),
+    ),
+    mutation(
         "a rehearsal chooses by alerts whose day ended after judging began",
         "law 8",
         "beepgpt/alerts/choosing.py",

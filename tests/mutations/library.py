@@ -12,6 +12,13 @@ SETS = "tests/training/test_prepare.py"
 
 ROWS = (
     mutation(
+        "a point at the first moment that is read lets its candidates go",
+        "law 5",
+        "beepgpt/conversations/points.py",
+        "tests/library/test_eventful.py::test_a_follower_begins_with_the_example_of_its_first_moment",
+        ("            if point.t < self.examples_since:\n", "            if point.t <= self.examples_since:\n"),
+    ),
+    mutation(
         "a Follower's clock stands still",
         "law 6",
         "beepgpt/library/follower.py",

@@ -27,6 +27,16 @@ SETTINGS = "tests/config/test_settings.py"
 
 ROWS = (
     mutation(
+        "a resumed run judges what is of the future by when it was resumed",
+        "law 4",
+        "beepgpt/runtime/workers.py",
+        "tests/runtime/test_resuming.py::test_a_record_is_of_the_future_by_the_run_s_first_start",
+        (
+            'recovery.note["started_at"] if recovery is not None else now_us()',
+            'recovery.note["started_at"] if recovery is not None and recovery.is_new else now_us()',
+        ),
+    ),
+    mutation(
         "a simulated clock passes as fast as the machine's",
         "live: --simulate 600x",
         CLOCK_PY,

@@ -17,6 +17,16 @@ FIGURES = "tests/laws/test_figures.py"
 
 ROWS = (
     mutation(
+        "a topic's tombstones count in place of the given retractions",
+        "law 9",
+        "beepgpt/commands/prepare.py",
+        "tests/commands/test_prepare_command.py::test_a_topic_s_tombstones_and_given_retractions_take_back_together",
+        (
+            "retracted = {*gone, *(retracted_in(taken_back) if taken_back.exists() else ())}",
+            "retracted = gone or set(retracted_in(taken_back) if taken_back.exists() else ())",
+        ),
+    ),
+    mutation(
         "a training set's manifest is moved in before its files",
         "training: files",
         "beepgpt/training/prepare.py",
