@@ -74,8 +74,6 @@ class ScoringRun:
     """The probability from which on a person would be alerted, by the model's name: for the figures."""
     kept: int | None = None
     """Microseconds for which predictions stay on their topic: as long, a deletion finds those that held its message. None: no topic."""
-    window: int = 5
-    """Messages that a point holds, at most."""
     with_candidates: bool = False
     with_alerts: bool = False
     gate: Gate = field(default_factory=Gate)
@@ -264,7 +262,7 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
         if self._scoring.kept is None:
             return
         if (index := self._holding.get(emitted.channel)) is None:
-            index = self._holding[emitted.channel] = MessageIndex(self._scoring.window)
+            index = self._holding[emitted.channel] = MessageIndex(self._scoring.rules.window)
         index.add(max(round(clock.now() * 1e6), emitted.t + 1, index.newest), emitted.identity, emitted.window)
         self._dirty[emitted.channel] = None
 

@@ -115,7 +115,6 @@ def flow() -> Dataflow:
         most=ours.people,
         threshold_for=LiveThresholds(folder, ours.threshold),
         kept=to.kept(),
-        window=rules.window,
         with_candidates=ours.candidates,
         is_stopping=worker.is_stopping,
         on_error=worker.fail,

@@ -168,7 +168,6 @@ def scoring_of(job: ScoreJob, origin: Origin, model: WatchedModel, worker: Worke
         most=ours.people,
         threshold_for=LiveThresholds(job.model, ours.threshold),
         kept=job.to.kept(),
-        window=job.settings.rules.window,
         with_candidates=ours.candidates,
         is_stopping=worker.is_stopping,
     )

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -19,7 +20,7 @@ from beepgpt.connectors import kafka
 from beepgpt.connectors.kafka import Connection, Writer, create_topics
 from beepgpt.connectors.log import OutgoingRecord, TopicSpec, partition_of
 from beepgpt.conversations.points import PointEmitted
-from beepgpt.conversations.rules import DAY
+from beepgpt.conversations.rules import DAY, Rules
 from beepgpt.dataflows.score_points import Released, ScorePoints, ScoringRun
 from beepgpt.dataflows.scored_records import Scored
 from beepgpt.simulation.workspace import Plan, live_records
@@ -35,15 +36,15 @@ PLAN = Plan(seed=11, messages=600, days=9, channels=3, people=12, deletions=0.1)
 SECRET = "the zeppelin is red"
 
 
-def step(state: object = None, kept: int | None = 90 * DAY) -> ScorePoints:
+def step(state: object = None, kept: int | None = 90 * DAY, rules: Rules = RULES) -> ScorePoints:
     """A scoring step whose predictions go to a topic."""
     resumed = None if state is None else pickle.loads(pickle.dumps(state))
-    return ScorePoints(ScoringRun(ByPlace(), LocalModel(ByPlace()), RULES, kept=kept), resumed)
+    return ScorePoints(ScoringRun(ByPlace(), LocalModel(ByPlace()), rules, kept=kept), resumed)
 
 
-def released(records: Sequence[bytes], parts: int = 10) -> list[Released]:
+def released(records: Sequence[bytes], parts: int = 10, rules: Rules = RULES) -> list[Released]:
     """What the shards emit of these, in parts."""
-    entries = run_of(records, RULES, points_since=0).points
+    entries = run_of(records, rules, points_since=0).points
     return [(0.0, entries[part * len(entries) // parts : (part + 1) * len(entries) // parts]) for part in range(parts)]
 
 
@@ -54,12 +55,14 @@ def scored(run: ScorePoints, batches: Sequence[Released]) -> Iterator[Scored]:
             yield from items
 
 
-def test_a_deletion_is_followed_by_a_tombstone_of_each_prediction_that_held_the_message():
-    """Of those and no others, each once, in the channel's order; also where a snapshot is resumed between them."""
-    batches = released(tuple(live_records(PLAN)))
-    first = step()
+@pytest.mark.parametrize("window", [5, 8])
+def test_a_deletion_is_followed_by_a_tombstone_of_each_prediction_that_held_the_message(window: int):
+    """Of those and no others, each once, in the channel's order; also where a snapshot is resumed between them, and whatever the window."""
+    rules = replace(RULES, window=window)
+    batches = released(tuple(live_records(PLAN)), rules=rules)
+    first = step(rules=rules)
     found = list(scored(first, batches[:5]))
-    found += scored(step(first.snapshot()), batches[5:])
+    found += scored(step(first.snapshot(), rules=rules), batches[5:])
 
     alive: dict[str, tuple[str, set[str]]] = {}
     expected: list[tuple[str, str]] = []
