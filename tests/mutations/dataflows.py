@@ -10,6 +10,13 @@ IN_TIME = "tests/dataflows/test_scoring_in_time.py"
 
 ROWS = (
     mutation(
+        "what holds a message is found as if windows had five messages",
+        "law 9",
+        SCORING_PY,
+        "tests/dataflows/test_deleted_predictions.py::test_a_deletion_is_followed_by_a_tombstone_of_each_prediction_that_held_the_message",
+        ("MessageIndex(self._scoring.rules.window)", "MessageIndex(5)"),
+    ),
+    mutation(
         "a model that stays too low is told of again and again",
         "scoring: what is expected of a model",
         SCORING_PY,
