@@ -19,6 +19,13 @@ TOKENS_PY = "beepgpt/conversations/tokens.py"
 
 ROWS = (
     mutation(
+        "an example of a time from which the run before made no candidates is written without them",
+        "law 5",
+        CHANNEL_PY,
+        "tests/conversations/test_snapshots.py::test_no_example_is_written_without_its_candidates",
+        ("if point.t < output.since or (rules.candidates and point.lineup is None):", "if point.t < output.since:"),
+    ),
+    mutation(
         "an edit of nothing but whom a text names is no change",
         "law 1",
         "beepgpt/conversations/channel.py",
