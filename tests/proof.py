@@ -1,7 +1,8 @@
 """`make proof`: everything long, part by part, and a table of it in docs/proof.md.
 
 A part that passed is not run again until something changes that it reads of the product and the tests. `make proof ARGS="law-1 kills"` runs
-the parts whose name begins so, `ARGS=--list` shows all with what is known of them, `ARGS=--again` runs also those that passed.
+the parts whose name begins so, `ARGS=--list` shows all with what is known of them, `ARGS=--again` runs also those that passed. What became
+of each is kept in docs/proof.json, which is part of the repository: another checkout of the same code goes on from there.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests"
 TABLE = ROOT / "docs" / "proof.md"
 KEPT = ROOT / ".proof"
-RESULTS = KEPT / "results.json"
+"""What was measured of branches; not part of the repository."""
+RESULTS = ROOT / "docs" / "proof.json"
 PRODUCT = ("beepgpt", "config", "connectors", "dataflows")
 HASHED = (*PRODUCT, "tests", "pyproject.toml", "setup.py", "requirements-dev.lock")
 """What a part's result holds for, unless it read less: when any of it changes, the part is stale."""
@@ -251,20 +253,42 @@ def read_results() -> dict[str, PartResult]:
     if not RESULTS.exists():
         return {}
     kept = json.loads(RESULTS.read_text("utf-8"))
-    return {name: PartResult(**{**each, "failures": tuple(each["failures"])}) for name, each in kept.items()}
+    names: list[str] = kept["files"]
+
+    def result(failures: list[str], files: list[int] | None, **each: Any) -> PartResult:
+        return PartResult(**each, failures=tuple(failures), files=None if files is None else tuple(names[number] for number in files))
+
+    return {name: result(**each) for name, each in kept["parts"].items()}
 
 
 def stale_parts() -> list[str]:
-    """The parts that have not passed on this product and these tests."""
+    """The parts that have not passed on this product and these tests, and those that were not measured in this checkout."""
     results, content = read_results(), contents()
-    done = ("passed", "measured")
-    return [part.name for part in parts() if (each := results.get(part.name)) is None or each.is_stale(content) or each.verdict not in done]
+    return [part.name for part in parts() if not is_done(part, results.get(part.name), content)]
+
+
+def is_done(part: ProofPart, result: PartResult | None, content: Mapping[str, str]) -> bool:
+    """Whether a part needs no other run."""
+    if result is None or result.is_stale(content) or result.verdict not in ("passed", "measured"):
+        return False
+    return not result.measures or any(measures_of(part.name))
+
+
+def measures_of(name: str) -> list[Path]:
+    """The files of branches that a coverage part has left here."""
+    return sorted((KEPT / "coverage" / re.sub(r"\W", "_", name)).glob(".coverage*"))
 
 
 def write_results(results: dict[str, PartResult]) -> None:
-    """Keeps what became of the parts, and writes the table."""
-    KEPT.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({name: asdict(each) for name, each in results.items()}, indent=1), "utf-8")
+    """Keeps what became of the parts, a line each, and writes the table."""
+    names = sorted({file for each in results.values() for file in each.files or ()})
+    numbers = {name: number for number, name in enumerate(names)}
+    kept = {
+        name: asdict(each) | {"files": None if each.files is None else [numbers[file] for file in each.files]}
+        for name, each in sorted(results.items())
+    }
+    lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(each, separators=(',', ':'))}" for name, each in kept.items())
+    RESULTS.write_text(f'{{"files": {json.dumps(names)},\n "parts": {{\n{lines}\n}}}}\n', "utf-8")
     TABLE.write_text(table(results), "utf-8")
 
 
@@ -370,7 +394,7 @@ def measured_files() -> dict[str, Any]:
     results, content = read_results(), contents()
     measured_now = {name for name, each in results.items() if each.measures and not each.is_stale(content)}
     wanted = [part for part in parts() if part.name in measured_now]
-    data = [path for part in wanted for path in (KEPT / "coverage" / re.sub(r"\W", "_", part.name)).glob(".coverage*")]
+    data = [path for part in wanted for path in measures_of(part.name)]
     if not data:
         return {}
     from coverage import Coverage

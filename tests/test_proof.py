@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests import proof
-from tests.proof import ROOT, TESTS, ProofPart, content_hash, contents, parts, properties_in, run
+from tests.proof import ROOT, TESTS, PartResult, ProofPart, content_hash, contents, parts, properties_in, run
 
 DURATIONS = "tests/config/test_settings.py::test_durations_are_exact"
 
@@ -30,6 +30,28 @@ def test_a_part_counts_its_histories():
     result = run(ProofPart("one", "", (DURATIONS,), "property", "quick"), contents())
 
     assert (result.verdict, result.passed, result.failed, result.cases) == ("passed", 1, 0, 15)
+
+
+def test_what_became_of_a_part_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whole: another checkout of the same code reads it, and runs nothing again but what has to be measured in its own."""
+    monkeypatch.setattr(proof, "KEPT", tmp_path / "kept")
+    monkeypatch.setattr(proof, "RESULTS", tmp_path / "proof.json")
+    monkeypatch.setattr(proof, "TABLE", tmp_path / "proof.md")
+    whole, failing, measured = parts()[0], parts()[1], parts()[-1]
+    content = contents()
+    result = PartResult(content_hash(content, None), 2, 0, 1, 15, 1.5, "2026-01-01 10:00")
+    few = ("tests/conftest.py", "beepgpt/clock.py")
+    results = {
+        whole.name: result,
+        measured.name: replace(result, measures=True),
+        failing.name: replace(result, of=content_hash(content, few), files=few, failed=1, failures=("tests.a::b",)),
+    }
+
+    proof.write_results(results)
+
+    assert proof.read_results() == results
+    stale = set(proof.stale_parts())
+    assert whole.name not in stale and {measured.name, failing.name} <= stale
 
 
 def test_a_part_is_stale_when_a_file_changes_that_it_read():
