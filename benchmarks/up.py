@@ -4,14 +4,15 @@
 |---|---|
 | bootstrap | seconds from the command to each step: a history of `--messages` is read, a model learns from it, somebody alerted joins |
 | slow | an event a second for `--seconds`: the memory of each process |
-| fast | `--events` as fast as they are acknowledged: the same |
+| fast | `--events` as fast as all commands work them off: the same |
 
 All settings are the defaults but for alerts (from 1 % on, to everybody, at any hour, 60 an hour) and the Web API's rate, which is not held
 back. Until the first right alert, which the other parts do not wait for, 5 things happen a second in 20 channels.
 
 What waits for its horizon, a day, is kept. So that days pass while events come at full speed, `fast` has a clock that runs `--rate` times
-faster than the machine's, with the settings that `beepgpt up --simulate` has for it; nights come and train, too. Linux only: memory is read
-from /proc.
+faster than the machine's, with the settings that `beepgpt up --simulate` has for it, but for its snapshots; nights come and train, too.
+Something new happens there while no command has more than `BACKLOG` records left to read: what waited on the disk would show no memory.
+Linux only: memory is read from /proc.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from beepgpt.simulation.plan import Plan  # noqa: E402
 from beepgpt.simulation.slack.server import SlackServer  # noqa: E402
 from beepgpt.simulation.slack.whole import one_slack  # noqa: E402
 from beepgpt.up.plan import ORDER  # noqa: E402
+from beepgpt.up.served import LAG, NO_ANSWER, sums_at  # noqa: E402
 from benchmarks import common, peers  # noqa: E402
 from tests.support import program  # noqa: E402
 from tests.support.kafka import Running, started  # noqa: E402
@@ -58,8 +60,10 @@ LOOKS = 10
 PATIENCE = 3_600.0
 QUIET_SECONDS = 15.0
 """Without a new example or prediction: then all that was said is worked off."""
-LATER = 300.0
-"""Seconds for which memory is followed when the last event at full speed has come."""
+BACKLOG = 10_000
+"""Records that a command may have left to read."""
+LAG_EVERY = 0.5
+"""Seconds between two looks at that."""
 PARTS = ("bootstrap", "slow", "fast")
 SETTINGS = {
     "BEEPGPT_CONVERSATIONS__WORKSPACE": "acme",
@@ -135,12 +139,22 @@ class Measured:
         """Resident MB by command."""
         return {name: round(peers._memory({pid})[0] / peers.MB, 1) for name, pid in children_of(self.run).items() if name in ORDER}
 
+    def lag(self) -> float:
+        """Records that the command which is most behind has left to read; as many as may be where one does not answer, as it starts."""
+        try:
+            return max(sums_at(port)[LAG] for port in map(metrics_port_of, children_of(self.run).values()) if port)
+        except NO_ANSWER:
+            return BACKLOG
+
     def fast(self, events: int) -> list[dict[str, Any]]:
-        """As fast as they are acknowledged."""
+        """As fast as they are worked off."""
         rows, began, before, happened = [], time.monotonic(), len(self.server.acknowledged), self.happened
+        looked, lag = began, 0.0
         for look in range(1, LOOKS + 1):
             while (done := len(self.server.acknowledged) - before) < events * look // LOOKS:
-                if done + AHEAD > self.happened - happened:
+                if time.monotonic() > looked + LAG_EVERY:
+                    looked, lag = time.monotonic(), self.lag()
+                if lag < BACKLOG and done + AHEAD > self.happened - happened:
                     self.happen(10)
                 time.sleep(0.001)  # the server is a thread of this process
                 if self.run.process.poll() is not None:
@@ -149,11 +163,11 @@ class Measured:
             print(rows[-1], flush=True)
         return rows
 
-    def catch_up(self, at_most: float = PATIENCE) -> float:
-        """Wait until no more examples and predictions come, for so many seconds at most; returns the seconds that it took."""
+    def catch_up(self) -> float:
+        """Wait until no more examples and predictions come; returns the seconds that it took."""
         began = last = time.monotonic()
         before = 0
-        while time.monotonic() - last < QUIET_SECONDS and time.monotonic() - began < at_most:
+        while time.monotonic() - last < QUIET_SECONDS and time.monotonic() - began < PATIENCE:
             time.sleep(0.2)
             if (made := self.made("examples") + self.made("predictions")) != before:
                 before, last = made, time.monotonic()
@@ -186,6 +200,12 @@ class Measured:
                 rows.append({"events": second, "seconds": round(time.monotonic() - began, 1), "mb": self.memory()})
                 print(rows[-1], flush=True)
         return rows
+
+
+def metrics_port_of(pid: int) -> int:
+    """Where a command serves its metrics; 0: nowhere."""
+    words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    return int(words[words.index("--metrics-port") + 1]) if "--metrics-port" in words else 0
 
 
 @contextmanager
@@ -227,7 +247,7 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=100_000, help="of history")
     parser.add_argument("--events", type=int, default=500_000, help="at full speed")
     parser.add_argument("--seconds", type=int, default=3_600, help="at one event a second")
-    parser.add_argument("--rate", type=float, default=1_200.0, help="of the clock at full speed")
+    parser.add_argument("--rate", type=float, default=600.0, help="of the clock at full speed")
     parser.add_argument("--only", default=",".join(PARTS), help=f"parts, with commas between: {', '.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help="a fiftieth of it, to see that it works; nothing is written")
     given = parser.parse_args()
@@ -246,14 +266,12 @@ def main() -> None:
                 measured.catch_up()
                 found["slow"] = {"messages": given.messages, "load": os.getloadavg()[2], "rows": measured.slow(given.seconds)}
     if "fast" in asked:
-        with (
-            simulated_clock(given.rate) as started_now,
-            living(given.messages, given.events + 20_000, settings_for(given.rate)) as measured,
-        ):
+        simulated = {name: value for name, value in settings_for(given.rate).items() if not name.endswith("SNAPSHOT_EVERY")}
+        with simulated_clock(given.rate) as started_now, living(given.messages, given.events + 20_000, simulated) as measured:
             measured.start(a_second=0.0)  # the clock stands
             started_now()
             rows = measured.fast(given.events)
-            later = measured.catch_up(LATER)
+            later = measured.catch_up()
             print(later, "s later", flush=True)
             seconds = round(rows[-1]["seconds"] + later, 1)
             found["fast"] = {
