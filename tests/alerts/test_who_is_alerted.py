@@ -4,14 +4,19 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 
 from beepgpt.alerts.deciding import AlertDecider
+from beepgpt.alerts.decisions import Policy
+from beepgpt.alerts.store import AlertStore
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import MINUTE, Bots
+from beepgpt.dataflows.alerts import AlertSink
 from beepgpt.simulation.slack.alerts_api import AlertedWorkspace
 from tests.support.alert_worlds import NOON, AlertRun, Defaults, Step, World, worlds
 from tests.support.alerts import Office, deletion, prediction
@@ -251,3 +256,34 @@ def test_a_prediction_counts_from_the_threshold_of_its_own_model_on(tmp_path: Pa
     assert {name: count for name, count in office.counts.items() if name.startswith("answer:")} == {"answer:direct": 2, "answer:list": 1}
     office.work()
     assert office.counts["told:slack"] == 2
+
+
+@pytest.mark.parametrize(
+    ("wish", "then"),
+    [({"opted_in": 0}, []), ({"threshold": 0.9}, []), ({"muted": ["C1"]}, []), ({"quiet_from": 0, "quiet_to": 1439}, ["list", "list"])],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_workers_of_a_flow_that_decides_itself_know_what_people_asked_another_process_for(
+    tmp_path: Path, wish: dict[str, Any], then: list[str]
+):
+    """Each has a cache of what people asked for; the process that delivers writes it, and it holds from the next batch on."""
+    with closing(AlertStore(tmp_path / "alerts.sqlite")) as store:
+        store.set_preferences("bo", opted_in=1)
+        sink = AlertSink(store.path, Policy(threshold=0.5, per_hour=10), lambda: NOON + MINUTE)
+        workers = [sink.build("alerts", worker, 2) for worker in range(2)]
+
+        def decided(at: int) -> list[str]:
+            """How somebody is alerted to what each worker has a batch of."""
+            points = [prediction(at + number) for number in range(2)]
+            for worker, point in zip(workers, points, strict=True):
+                worker.write_batch([("prediction", point)])
+            return [row["way"] for point in points for row in store._rows("SELECT way FROM alert WHERE prediction = ?", point["id"])]
+
+        before = decided(NOON)
+        if "muted" in wish:
+            store.set_muted("bo", wish["muted"])
+        else:
+            store.set_preferences("bo", **wish)
+        assert (before, decided(NOON + 10)) == (["direct", "direct"], then)
+        for worker in workers:
+            worker.close()

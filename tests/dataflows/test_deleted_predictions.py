@@ -98,6 +98,27 @@ def test_what_the_topic_has_lost_by_itself_is_not_remembered(monkeypatch: pytest
         assert [each.kind for each in found].count("deletion") == 1
 
 
+def test_a_snapshot_has_all_that_changed_since_the_one_before(monkeypatch: pytest.MonkeyPatch):
+    """Predicted, settled, deleted or too old since: it is that of a step which took none before. In the end nothing is left to keep."""
+    ((_, entries),) = released(tuple(live_records(replace(PLAN, messages=30, deletions=0.4))), 1)
+    batches: list[Released] = [*((0.0, [each]) for each in entries), (0.0, []), (0.0, [])]
+    began = time.time()
+
+    def run(through: ScorePoints, first: int, last: int) -> None:
+        for number in range(first, last):
+            days = max(number - len(entries), 0) * 91
+            monkeypatch.setattr(time, "time", lambda days=days: began + days * 86_400)
+            list(scored(through, [batches[number]]))
+
+    often = step()
+    for number in range(len(batches)):
+        run(often, number, number + 1)
+        seldom = step()
+        run(seldom, 0, number + 1)
+        state = often.snapshot()
+        assert state == seldom.snapshot() and (state["predicted"] != {}) is (number < len(batches) - 1), number
+
+
 def test_a_clock_that_goes_back_makes_no_prediction_forgotten_early(monkeypatch: pytest.MonkeyPatch):
     """Those of the hour by which it was ahead are kept for as long as all others."""
     (whole,) = released([each.line for each in (*(post("ana", minute=20 * number) for number in range(6)), delete(of=20, minute=130))], 1)

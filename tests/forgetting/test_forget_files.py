@@ -7,6 +7,7 @@ import signal
 import subprocess
 import zipfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -317,6 +318,22 @@ def test_an_alert_store_keeps_no_excerpt_of_a_forgotten_message_and_no_row_of_a_
     assert store.preferences("U2").opted_in and store.preferences("U9").opted_in is None
     store.close()
     assert forget_in_store(path, forgotten, 8, apply=True) == (0, 0)
+
+
+def test_the_hour_of_somebody_forgotten_is_empty_and_that_of_everybody_else_goes_on(tmp_path: Path):
+    """Also where what they were alerted to is forgotten: they had the message, and get no more of them in the hour than before."""
+    path = tmp_path / "alerts.sqlite"
+    with closing(AlertStore(path)) as store:
+        for name, user, author in (("a", "U9", "U3"), ("b", "U2", "U9"), ("c", "U2", "U3"), ("d", "U3", "U9")):
+            store.add_alert(alert(name, user, "C1", micros(AT) + ord(name)), [f"C1:{name}"], [(micros(AT) + ord(name), author)])
+            store.clear(name, "", dm=True, now=6)
+            store.mark_sent(name, f"5.{ord(name)}")
+        before = {user: [store.direct_alerts(user, since) for since in (4, 5)] for user in ("U9", "U2", "U3")}
+    forget_in_store(path, NOBODY.with_names(["U9"]), 7, apply=True)
+    with closing(AlertStore(path)) as store:
+        after = {user: [store.direct_alerts(user, since) for since in (4, 5)] for user in ("U9", "U2", "U3")}
+
+    assert before == {"U9": [1, 0], "U2": [2, 0], "U3": [1, 0]} and after == before | {"U9": [0, 0]}
 
 
 def test_an_alert_store_alone_knows_whose_excerpts_are_whose(tmp_path: Path):

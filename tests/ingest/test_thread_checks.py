@@ -11,7 +11,7 @@ import pytest
 
 from beepgpt.conversations.events import micros
 from beepgpt.conversations.forgetting import Forgotten
-from beepgpt.conversations.rules import SECOND
+from beepgpt.conversations.rules import MINUTE, SECOND
 from beepgpt.ingest.slack.run import OTHER_COUNTS
 from beepgpt.simulation.slack.server import ApiError, SlackServer
 from tests.ingest.test_agreement import server
@@ -183,6 +183,85 @@ def test_a_thread_that_is_read_hours_later_is_held_against_what_was_known_at_the
     world.pass_by(1)
     assert b"unchecked" not in (world.log.written[-1].value or b""), "nothing is left to look for"
     assert len(world.loop._known) < 10, "and nothing from before the last hour is remembered for it"
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+@pytest.mark.parametrize("read", ["amid it", "across it", "after it"])
+def test_what_went_in_an_outage_is_found_though_another_begins_before_its_thread_is_read(world: World, read: str, goes_on: bool):
+    """Hours later: the answer is read and handled while the connection is down again, read before and handled behind it, or both behind.
+
+    `goes_on`: somebody has replied since, so that the other outage looks through the thread, too, but for what happened since then alone.
+    """
+    root, (edited, gone) = thread(world)
+    world.down()
+    world.slack.edit("C1", edited, "edited, and nobody heard")
+    world.slack.delete("C1", gone)  # its thread still counts as many
+    world.up()
+    world.ask(10)
+    assert world.loop.backfill.is_complete and world.loop.backfill.checks.left
+    hours(world, 2)
+    if goes_on:
+        world.slack.post("C1", "U1", "goes on", thread_ts=root)
+        world.pass_by(0)
+    if read == "across it":
+        world.read_thread()
+    world.down()
+    if read == "amid it":
+        world.read_thread()
+        world.handle_threads()
+    world.up()
+    world.ask(10)
+    world.settle()
+    assert (changes(world, "message_changed"), changes(world, "message_deleted")) == ([edited], [gone])
+
+
+def unlisted_in_an_outage(world: World) -> None:
+    """Of `C2` there is a gap, and Slack, which has archived it, is still to say what it is."""
+    world.down()
+    world.slack.channels["C2"]["is_archived"] = True
+    world.up()
+    while not world.loop.backfill.followed:
+        world.ask()
+    assert "C2" not in world.loop._channels and world.loop.backfill.has_gap("C2")
+
+
+def test_a_thread_that_waits_for_its_channel_when_another_outage_begins_is_written(world: World):
+    """It was edited in an outage before these two, and nobody else looks through it: its last reply is hours old."""
+    root = world.slack.post("C2", "U1", "root")
+    edited = world.slack.post("C2", "U1", "reply", thread_ts=root)
+    world.pass_by(0)
+    world.down()
+    world.slack.edit("C2", edited, "edited, and nobody heard")
+    world.up()
+    world.ask(10)
+    hours(world, 2)
+    world.slack.post("C2", "U1", "goes on")
+    world.pass_by(0)
+    unlisted_in_an_outage(world)
+    world.read_thread()
+    world.handle_threads()
+    assert world.loop.backfill._postponed
+    world.down()
+    world.up()
+    world.settle()
+    assert changes(world, "message_changed") == [edited]
+
+
+def test_a_gap_that_is_open_when_another_outage_begins_still_begins_where_it_did(world: World):
+    """Its channel was archived, and is listed again by the second one, as if the app had joined then: what the first one lost is written."""
+    world.slack.post("C2", "U1", "heard")
+    world.pass_by(0)
+    world.slow()
+    lost = world.slack.post("C2", "U1", "never delivered")
+    world.clock.at += MINUTE
+    world.turn()
+    assert world.covered > micros(lost)
+    unlisted_in_an_outage(world)
+    world.down()
+    world.slack.channels["C2"]["is_archived"] = False
+    world.up()
+    world.settle()
+    assert [each for each in world.log.bodies() if each["type"] != "heartbeat" and each["event"]["ts"] == lost]
 
 
 def test_a_thread_that_is_being_read_when_another_outage_begins_is_read_again(world: World):
