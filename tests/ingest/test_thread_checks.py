@@ -248,7 +248,7 @@ def test_a_thread_that_waits_for_its_channel_when_another_outage_begins_is_writt
 
 
 def test_a_gap_that_is_open_when_another_outage_begins_still_begins_where_it_did(world: World):
-    """Its channel was archived, and is listed again by the second one, as if the app had joined then: what the first one lost is written."""
+    """Its channel was archived, and is listed again by the second one, as if the app had joined then; what was lost is written."""
     world.slack.post("C2", "U1", "heard")
     world.pass_by(0)
     world.slow()
