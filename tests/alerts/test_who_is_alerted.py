@@ -263,9 +263,7 @@ def test_a_prediction_counts_from_the_threshold_of_its_own_model_on(tmp_path: Pa
     [({"opted_in": 0}, []), ({"threshold": 0.9}, []), ({"muted": ["C1"]}, []), ({"quiet_from": 0, "quiet_to": 1439}, ["list", "list"])],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_workers_of_a_flow_that_decides_itself_know_what_people_asked_another_process_for(
-    tmp_path: Path, wish: dict[str, Any], then: list[str]
-):
+def test_workers_that_decide_know_what_people_asked_another_process_for(tmp_path: Path, wish: dict[str, Any], then: list[str]):
     """Each has a cache of what people asked for; the process that delivers writes it, and it holds from the next batch on."""
     with closing(AlertStore(tmp_path / "alerts.sqlite")) as store:
         store.set_preferences("bo", opted_in=1)

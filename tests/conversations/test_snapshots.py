@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
 from beepgpt.connectors.tokenizer import load_encoding
@@ -62,6 +63,21 @@ def test_a_heartbeat_holds_for_channels_that_are_first_seen_after_a_resume():
 
     assert (second.account["read"], second.account["late"]) == (2, 1)
     assert second.newest() == {"0": at(5), "1": at(1)}
+
+
+def test_what_a_record_that_is_no_event_settles_is_in_the_next_snapshot():
+    """It moves its channel's clock, as that somebody joined does: a run that goes on from there does not settle it again."""
+    first = shard_of(NO_CANDIDATES)
+    read_into(first, [post("ana", minute=0).line, post("bo", minute=1).line])
+    first.__getstate__()
+    first.drain()
+    joined = orjson.loads(post("cy", minute=600).line) | {"subtype": "channel_join"}
+    read_into(first, [orjson.dumps(joined)])
+    made = first.drain().examples
+    second = resumed(first.__getstate__(), NO_CANDIDATES)
+
+    assert made and second.newest() == {"all": at(600)}
+    assert second.account_now().counts == first.account_now().counts
 
 
 def test_points_that_only_wait_for_their_end_take_little_room():

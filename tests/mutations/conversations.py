@@ -572,4 +572,14 @@ ROWS = (
         f"{CHANNEL}::TestThreads",
         ("answered_in_thread |= waiting", "answered_in_thread = waiting"),
     ),
+    mutation(
+        "a snapshot misses what a record that is no event did",
+        "law 4",
+        SHARD_PY,
+        "tests/conversations/test_snapshots.py::test_what_a_record_that_is_no_event_settles_is_in_the_next_snapshot",
+        (
+            "                followed = self._follow(parsed.channel, None, partition)\n",
+            "                was = parsed.channel in self._dirty\n                followed = self._follow(parsed.channel, None, partition)\n                if not was:\n                    del self._dirty[parsed.channel]\n",
+        ),
+    ),
 )

@@ -7,6 +7,8 @@ SCORING_PY = "dataflows/score_points.py"
 OUTCOMES_PY = "beepgpt/conversations/outcomes.py"
 SCORING = "tests/dataflows/test_scoring.py"
 IN_TIME = "tests/dataflows/test_scoring_in_time.py"
+SNAPSHOT = "tests/dataflows/test_deleted_predictions.py::test_a_snapshot_has_all_that_changed_since_the_one_before"
+ASKED_ELSEWHERE = "tests/alerts/test_who_is_alerted.py::test_workers_that_decide_know_what_people_asked_another_process_for"
 
 ROWS = (
     mutation(
@@ -255,5 +257,53 @@ ROWS = (
         "tests/dataflows/test_sqlite_flow.py::test_a_channel_in_partitions_of_two_workers_stops_a_run_that_ends_at_once",
         ('report(result | ({} if run.origin.address is None else {"channels": new_channels()}))', "report(result)"),
         ("REPORT_EVERY = 0.2\n", "REPORT_EVERY = 20.0\n"),
+    ),
+    mutation(
+        "a flow that decides itself never learns what people ask another process for",
+        "alerts: who is alerted",
+        "dataflows/alerts.py",
+        ASKED_ELSEWHERE,
+        ("        self._decider.store.drop_cache()\n", ""),
+    ),
+    mutation(
+        "of what people ask another process for, a flow learns what they mute alone",
+        "alerts: who is alerted",
+        "beepgpt/alerts/store.py",
+        ASKED_ELSEWHERE,
+        (
+            "        self._rows_by_user, self._muted = {}, {}\n\n    def preference_row",
+            "        self._muted = {}\n\n    def preference_row",
+        ),
+    ),
+    mutation(
+        "what is settled after a snapshot is still open in the next one",
+        "law 6",
+        SCORING_PY,
+        SNAPSHOT,
+        ("        self._dirty[item.channel] = None\n        if not kept:\n", "        if not kept:\n"),
+    ),
+    mutation(
+        "a prediction's tombstone is written again after the next snapshot",
+        "law 4",
+        SCORING_PY,
+        SNAPSHOT,
+        (
+            "identity, None, deleted.channel))\n                self._dirty[deleted.channel] = None\n",
+            "identity, None, deleted.channel))\n",
+        ),
+    ),
+    mutation(
+        "what is too old after a snapshot is still in the next one",
+        "law 9",
+        SCORING_PY,
+        SNAPSHOT,
+        ("index.forget_before(before)\n                self._dirty[channel] = None\n", "index.forget_before(before)\n"),
+    ),
+    mutation(
+        "a channel with nothing left to keep stays in snapshots as it was",
+        "law 9",
+        SCORING_PY,
+        SNAPSHOT,
+        ("            else:\n                self._encoded.pop(channel, None)\n", ""),
     ),
 )

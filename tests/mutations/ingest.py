@@ -11,6 +11,7 @@ QUERIES_PY = "beepgpt/ingest/slack/web_queries.py"
 CHECKS_PY = "beepgpt/ingest/slack/thread_checks.py"
 UNKNOWN = "tests/ingest/test_unknown_channels.py"
 CHECKS = "tests/ingest/test_thread_checks.py"
+TWO_OUTAGES = "test_what_went_in_an_outage_is_found_though_another_begins_before_its_thread_is_read"
 AGREEMENT = "tests/ingest/test_agreement.py"
 PARTS = "tests/ingest/test_ingest_slack_parts.py"
 FAULTS = "tests/ingest/test_ingest_slack_faults.py"
@@ -385,5 +386,56 @@ ROWS = (
         FEEDS_PY,
         "tests/up/test_generations.py::test_a_channel_that_was_joined_later_gets_what_was_before",
         ('self._since.get(item.channel or "", FOREVER)):', "FOREVER):"),
+    ),
+    mutation(
+        "a thread that waits when another outage begins is held against that one alone",
+        "law 6",
+        CHECKS_PY,
+        f"{CHECKS}::{TWO_OUTAGES}",
+        ("earliest = since if waiting is None else min(since, waiting.since)", "earliest = since"),
+    ),
+    mutation(
+        "threads that wait when another outage begins are not read any more",
+        "law 6",
+        BACKFILL_PY,
+        f"{CHECKS}::{TWO_OUTAGES}",
+        (
+            "        self._asked = set()\n        self._is_listed = False\n",
+            "        self._asked = set()\n        self.checks._waiting.clear()\n        self._is_listed = False\n",
+        ),
+    ),
+    mutation(
+        "what is read of a thread amid another outage is thrown away",
+        "law 6",
+        CHECKS_PY,
+        f"{CHECKS}::{TWO_OUTAGES}",
+        (
+            "        del self._waiting[check.channel, check.root]\n        if answer.why_not:\n",
+            "        del self._waiting[check.channel, check.root]\n        if is_open:\n            return\n        if answer.why_not:\n",
+        ),
+    ),
+    mutation(
+        "edits that are found in a thread amid another outage are thrown away",
+        "law 6",
+        CHECKS_PY,
+        f"{CHECKS}::{TWO_OUTAGES}",
+        ("if not is_open or _edits_one_of(posts, event)]", "if not is_open]"),
+    ),
+    mutation(
+        "a thread that waits for its channel when another outage begins is thrown away",
+        "law 6",
+        BACKFILL_PY,
+        f"{CHECKS}::test_a_thread_that_waits_for_its_channel_when_another_outage_begins_is_written",
+        (
+            "        self._asked = set()\n        self._is_listed = False\n",
+            "        self._asked = set()\n        self._postponed = {}\n        self._is_listed = False\n",
+        ),
+    ),
+    mutation(
+        "a gap that is open when another outage begins begins with that one",
+        "law 6",
+        BACKFILL_PY,
+        f"{CHECKS}::test_a_gap_that_is_open_when_another_outage_begins_still_begins_where_it_did",
+        ("            since = min(since, gap.since)\n", "            pass\n"),
     ),
 )

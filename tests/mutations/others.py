@@ -24,6 +24,7 @@ PACING = "tests/runtime/test_pacing.py"
 REVIEW = "tests/web/test_review.py"
 ACCESS = "tests/web/test_review_access.py"
 SETTINGS = "tests/config/test_settings.py"
+FORGOTTEN_HOUR = "tests/forgetting/test_forget_files.py::test_the_hour_of_somebody_forgotten_is_empty_and_that_of_everybody_else_goes_on"
 
 ROWS = (
     mutation(
@@ -468,5 +469,19 @@ ROWS = (
         "beepgpt/commands/app.py",
         "tests/commands/test_interrupted.py::test_a_library_that_is_being_loaded_makes_no_fault_of_an_end",
         ("        if isinstance(error.__cause__, SystemExit):", "        if not isinstance(error, Exception):"),
+    ),
+    mutation(
+        "who was alerted to a message that is forgotten now gets more in the hour",
+        "alerts: limits",
+        "beepgpt/alerts/forgetting.py",
+        FORGOTTEN_HOUR,
+        ("why = '', permalink = NULL\"\n", "why = '', permalink = NULL, made_at = 0\"\n"),
+    ),
+    mutation(
+        "a message that was sent and is forgotten now counts as listed",
+        "alerts: limits",
+        "beepgpt/alerts/forgetting.py",
+        FORGOTTEN_HOUR,
+        ("why = '', permalink = NULL\"\n", "why = '', permalink = NULL, way = 'list'\"\n"),
     ),
 )
