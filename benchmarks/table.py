@@ -337,11 +337,10 @@ def up(of: dict[str, Any]) -> str:
         days = fast["rows"][-2]["seconds"] * fast["rate"] / 86_400
         rate = f"a clock that runs {fast['rate']:,.0f} times as fast as the machine's"
         said += [
-            memory_of_up(f"Events as fast as they are acknowledged, over {days:.1f} days of {rate}", fast),
+            memory_of_up(f"Events as fast as all commands work them off, over {days:.1f} days of {rate}", fast),
             f"The last row is {fast['later']:,.0f} s later: {fast['examples']:,} examples are made then, and {fast['predictions']:,} points"
-            " predicted; the rest waits on the disk, or its deadline came first: the memory of these two is not yet that of all events."
-            " What grows with the stream is bounded by time: `examples` and `score` keep what waits for its horizon (a day), and each event"
-            " for ten minutes, as `ingest` does for an hour, to know what Slack sends again.",
+            " predicted. What grows with the stream is bounded by time: `examples` and `score` keep what waits for its horizon (a day), and"
+            " each event for ten minutes, as `ingest` does for an hour, to know what Slack sends again.",
         ]
     return "\n\n".join(said)
 

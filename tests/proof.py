@@ -39,6 +39,8 @@ HASHED = (*PRODUCT, "tests", "pyproject.toml", "setup.py", "requirements-dev.loc
 """What a part's result holds for, unless it read less: when any of it changes, the part is stale."""
 ALWAYS = ("pyproject.toml", "requirements-dev.lock")
 """What every part hangs on: the settings of its tools, and the packages."""
+WATCHES = "tests.support.files_read"
+"""The plugin that notes what a part reads: it is no part of what is shown."""
 
 Kind = Literal["property", "proof", "coverage"]
 
@@ -154,7 +156,8 @@ def contents() -> dict[str, str]:
     """By path below the root: a hash of each file of the product and the tests as it stands in the working tree."""
     paths = (path for name in HASHED for path in ([ROOT / name] if (ROOT / name).is_file() else (ROOT / name).rglob("*")))
     kept = sorted(path for path in paths if path.is_file() and path.suffix not in (".pyc", ".so") and "__pycache__" not in path.parts)
-    return {str(path.relative_to(ROOT)): hashlib.sha256(path.read_bytes()).hexdigest() for path in kept}
+    found = {str(path.relative_to(ROOT)): hashlib.sha256(path.read_bytes()).hexdigest() for path in kept}
+    return {name: digest for name, digest in found.items() if name != f"{WATCHES.replace('.', '/')}.py"}
 
 
 def content_hash(content: Mapping[str, str], files: Collection[str] | None) -> str:
@@ -211,8 +214,8 @@ def run(part: ProofPart, content: Mapping[str, str]) -> PartResult:
             command[1:1] = ["-m", "coverage", "run", f"--rcfile={ROOT / 'pyproject.toml'}"]
         noted = Path(folder) / "files.json"
         if part.kind == "property":
-            command += ["-p", "tests.support.files_read"]
-            environment["BEEPGPT_FILES_READ"] = str(noted)
+            command += ["-p", WATCHES]
+            environment["FILES_READ"] = str(noted)
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         junit = ElementTree.parse(report) if report.exists() else None
         if noted.exists():
@@ -308,8 +311,8 @@ def table(results: dict[str, PartResult]) -> str:
             "# Proof",
             "",
             "What is too long for every day. `make proof` runs it part by part, goes on where it stopped, and writes this table.",
-            "A property draws 1,000 random histories here (cases), and 100 in `make test-all`. A part holds for the product and the tests",
-            "whose hash stands in its row: for the files that it reads, or for all if it starts programs.",
+            "A property draws 1,000 random histories here (cases), and 100 in `make test-all`; where one takes long it draws fewer. A part holds",
+            "for the product and the tests whose hash stands in its row: for the files that it reads, or for all if it starts programs.",
             "",
             f"Machine: {processor}, {os.cpu_count()} cores, Python {platform.python_version()}.",
             "",

@@ -32,4 +32,4 @@ def pytest_sessionfinish() -> None:
     modules = {path for module in list(sys.modules.values()) if (path := getattr(module, "__file__", None))}
     files = map(Path.resolve, map(Path, opened | modules))
     below = {str(path.relative_to(ROOT)) for path in files if path.is_relative_to(ROOT)}
-    Path(os.environ["BEEPGPT_FILES_READ"]).write_text(json.dumps(None if started else sorted(below)), "utf-8")
+    Path(os.environ["FILES_READ"]).write_text(json.dumps(None if started else sorted(below)), "utf-8")
