@@ -2,7 +2,7 @@
 
 A part that passed is not run again until something changes that it reads of the product and the tests. `make proof ARGS="law-1 kills"` runs
 the parts whose name begins so, `ARGS=--list` shows all with what is known of them, `ARGS=--again` runs also those that passed. What became
-of each is kept in docs/proof.json, which is part of the repository: another checkout of the same code goes on from there.
+of each is kept in docs/proof.json, which is in the repository: another checkout of the same code goes on from there.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests"
 TABLE = ROOT / "docs" / "proof.md"
 KEPT = ROOT / ".proof"
-"""What was measured of branches; not part of the repository."""
+"""What was measured of branches; it is not in the repository."""
 RESULTS = ROOT / "docs" / "proof.json"
 PRODUCT = ("beepgpt", "config", "connectors", "dataflows")
 HASHED = (*PRODUCT, "tests", "pyproject.toml", "setup.py", "requirements-dev.lock")
@@ -40,7 +40,7 @@ HASHED = (*PRODUCT, "tests", "pyproject.toml", "setup.py", "requirements-dev.loc
 ALWAYS = ("pyproject.toml", "requirements-dev.lock")
 """What every part hangs on: the settings of its tools, and the packages."""
 WATCHES = "tests.support.files_read"
-"""The plugin that notes what a part reads: it is no part of what is shown."""
+"""The plugin that notes what a part reads; it shows nothing itself."""
 
 Kind = Literal["property", "proof", "coverage"]
 
@@ -179,6 +179,8 @@ class PartResult:
     """Random histories; of tests without any, tests."""
     seconds: float
     at: str
+    machine: str
+    """Where it ran: what is kept may come from several."""
     failures: tuple[str, ...] = ()
     measures: bool = False
     files: tuple[str, ...] | None = None
@@ -236,6 +238,7 @@ def run(part: ProofPart, content: Mapping[str, str]) -> PartResult:
         histories or passed + len(failed),
         round(time.monotonic() - began, 1),
         time.strftime("%Y-%m-%d %H:%M"),
+        machine(),
         tuple(failed),
         part.kind == "coverage",
         None if files is None else tuple(each for each in files if each in content),
@@ -300,9 +303,6 @@ def write_results(results: dict[str, PartResult]) -> None:
 
 def table(results: dict[str, PartResult]) -> str:
     """docs/proof.md."""
-    processor = next(
-        (line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor() or "unknown"
-    )
     rows = [row(part, results.get(part.name)) for part in parts()]
     failures = [f"- {name}: `{test}`" for name, each in results.items() if not each.measures for test in each.failures]
     slower = [f"- {name}: `{test}`" for name, each in results.items() if each.measures for test in each.failures]
@@ -315,7 +315,7 @@ def table(results: dict[str, PartResult]) -> str:
             "part holds for the product and the tests whose hash stands in its row: for the files that it reads, or for all if it",
             "starts programs.",
             "",
-            f"Machine: {processor}, {os.cpu_count()} cores, Python {platform.python_version()}.",
+            f"Run on: {'; '.join(sorted({each.machine for each in results.values()}))}.",
             "",
             "| part | what it shows | cases | seconds | | of | at |",
             "|---|---|--:|--:|---|---|---|",
@@ -340,9 +340,12 @@ def row(part: ProofPart, result: PartResult | None) -> str:
     return f"| {part.name} | {part.shows} | {result.cases:,} | {result.seconds:,.0f} | {verdict} | `{result.of}` | {result.at} |"
 
 
-def _cpuinfo() -> list[str]:
+def machine() -> str:
+    """This one: its processor, its cores, and Python."""
     path = Path("/proc/cpuinfo")
-    return path.read_text("utf-8").splitlines() if path.exists() else []
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{next(names, platform.processor() or 'unknown')}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 # Coverage

@@ -39,7 +39,7 @@ def test_what_became_of_a_part_is_kept(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(proof, "TABLE", tmp_path / "proof.md")
     whole, failing, measured = parts()[0], parts()[1], parts()[-1]
     content = contents()
-    result = PartResult(content_hash(content, None), 2, 0, 1, 15, 1.5, "2026-01-01 10:00")
+    result = PartResult(content_hash(content, None), 2, 0, 1, 15, 1.5, "2026-01-01 10:00", "a machine, 2 cores")
     few = ("tests/conftest.py", "beepgpt/clock.py")
     results = {
         whole.name: result,
@@ -50,6 +50,7 @@ def test_what_became_of_a_part_is_kept(tmp_path: Path, monkeypatch: pytest.Monke
     proof.write_results(results)
 
     assert proof.read_results() == results
+    assert "Run on: a machine, 2 cores." in (tmp_path / "proof.md").read_text()
     stale = set(proof.stale_parts())
     assert whole.name not in stale and {measured.name, failing.name} <= stale
 

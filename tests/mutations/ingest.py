@@ -388,7 +388,7 @@ ROWS = (
         ('self._since.get(item.channel or "", FOREVER)):', "FOREVER):"),
     ),
     mutation(
-        "a thread that waits when another outage begins is held against that one alone",
+        "a thread that waits when another outage begins is compared with that one alone",
         "law 6",
         CHECKS_PY,
         f"{CHECKS}::{TWO_OUTAGES}",
