@@ -341,8 +341,8 @@ def up(of: dict[str, Any]) -> str:
             f"The last row is {fast['later']:,.0f} s later: {fast['examples']:,} examples are made then, and {fast['predictions']:,} points"
             " predicted: the deadline of the others came first. What grows with the stream is bounded by time: `examples` and `score` keep"
             " what waits for its horizon (a day), and each event for ten minutes, as `ingest` does for an hour, to know what Slack sends"
-            " again. `score` keeps 64 bytes of each point, and what the last snapshot has of them, for as long as predictions stay on their topic"
-            " (90 days), to take back what holds a deleted message: it is not flat within that time.",
+            " again. `score` keeps 64 bytes of each point, and what the last snapshot has of them, for as long as predictions stay on"
+            " their topic (90 days), to take back what holds a deleted message: it is not flat within that time.",
         ]
     return "\n\n".join(said)
 
